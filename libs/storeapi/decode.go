@@ -1,8 +1,6 @@
 package storeapi
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/promontory-io/promontory/libs/chunks"
+	"github.com/promontory-io/promontory/libs/pbwire"
 )
 
 // Frame is one decoded SeriesResponse. Exactly one of its parts is set.
@@ -28,40 +27,42 @@ type Decoder struct {
 	builder labels.ScratchBuilder
 }
 
-var errTruncated = errors.New("message ends early")
-
 // Decode decodes the SeriesResponse in data. Chunk data alias data, which must
 // not change afterwards; labels are copied, one allocation a series. Unknown
 // fields are ignored.
 func (d *Decoder) Decode(data []byte) (Frame, error) {
-	var fr Frame
-	err := eachField(data, func(tag uint64, val []byte, _ uint64) error {
-		switch tag {
+	fr, err := d.frame(data)
+	if err != nil {
+		return Frame{}, fmt.Errorf("decode series frame of %d bytes: %w", len(data), err)
+	}
+	return fr, nil
+}
+
+func (d *Decoder) frame(data []byte) (fr Frame, err error) {
+	var f pbwire.Field
+	for len(data) > 0 {
+		if data, err = f.Next(data); err != nil {
+			return fr, err
+		}
+		switch f.Tag {
 		case tagResponseSeries:
 			out := make([]Series, 1)
-			arena := make([]chunks.AggrChunk, 0, countFields(val, tagSeriesChunk))
-			if _, err := d.series(val, &out[0], arena); err != nil {
-				return fmt.Errorf("series: %w", err)
+			if out[0], err = d.DecodeSeries(f.Val); err != nil {
+				return fr, fmt.Errorf("series: %w", err)
 			}
 			fr.Series = out
 		case tagResponseBatch:
-			batch, err := d.batch(val)
-			if err != nil {
-				return err
+			if fr.Series, err = d.batch(f.Val); err != nil {
+				return fr, fmt.Errorf("batch: %w", err)
 			}
-			fr.Series = batch
 		case tagResponseWarning:
-			fr.Warning = string(val)
+			fr.Warning = string(f.Val)
 		case tagResponseHints:
 			fr.Hints = &anypb.Any{}
-			if err := proto.Unmarshal(val, fr.Hints); err != nil {
-				return fmt.Errorf("hints: %w", err)
+			if err := proto.Unmarshal(f.Val, fr.Hints); err != nil {
+				return fr, fmt.Errorf("hints: %w", err)
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return Frame{}, fmt.Errorf("decode series frame of %d bytes: %w", len(data), err)
 	}
 	return fr, nil
 }
@@ -69,30 +70,34 @@ func (d *Decoder) Decode(data []byte) (Frame, error) {
 // batch decodes all series of a batch into two slices: one of series, one that
 // all their chunks share.
 func (d *Decoder) batch(data []byte) ([]Series, error) {
+	var f pbwire.Field
 	numSeries, numChunks := 0, 0
-	err := eachField(data, func(tag uint64, val []byte, _ uint64) error {
-		if tag == tagBatchSeries {
+	for rest := data; len(rest) > 0; {
+		var err error
+		if rest, err = f.Next(rest); err != nil {
+			return nil, err
+		}
+		if f.Tag == tagBatchSeries {
 			numSeries++
-			numChunks += countFields(val, tagSeriesChunk)
+			numChunks += countFields(f.Val, tagSeriesChunk)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("batch: %w", err)
 	}
-	out := make([]Series, numSeries)
+	out := make([]Series, 0, numSeries)
 	arena := make([]chunks.AggrChunk, 0, numChunks)
-	i := 0
-	err = eachField(data, func(tag uint64, val []byte, _ uint64) (err error) {
-		if tag == tagBatchSeries {
-			if arena, err = d.series(val, &out[i], arena); err != nil {
-				return fmt.Errorf("series %d of %d: %w", i, numSeries, err)
-			}
-			i++
+	for len(data) > 0 {
+		var err error
+		if data, err = f.Next(data); err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return out, err
+		if f.Tag != tagBatchSeries {
+			continue
+		}
+		out = append(out, Series{})
+		if arena, err = d.series(f.Val, &out[len(out)-1], arena); err != nil {
+			return nil, fmt.Errorf("series %d of %d: %w", len(out)-1, numSeries, err)
+		}
+	}
+	return out, nil
 }
 
 // series decodes one Series message. Its chunks are appended to arena, which is
@@ -101,12 +106,17 @@ func (d *Decoder) series(data []byte, s *Series, arena []chunks.AggrChunk) ([]ch
 	d.builder.Reset()
 	start := len(arena)
 	sorted, prev := true, ""
-	err := eachField(data, func(tag uint64, val []byte, _ uint64) error {
-		switch tag {
+	var f pbwire.Field
+	for len(data) > 0 {
+		var err error
+		if data, err = f.Next(data); err != nil {
+			return arena, err
+		}
+		switch f.Tag {
 		case tagSeriesLabel:
-			name, value, err := decodeLabel(val)
+			name, value, err := decodeLabel(f.Val)
 			if err != nil {
-				return fmt.Errorf("label: %w", err)
+				return arena, fmt.Errorf("label: %w", err)
 			}
 			if name <= prev {
 				sorted = false
@@ -117,14 +127,10 @@ func (d *Decoder) series(data []byte, s *Series, arena []chunks.AggrChunk) ([]ch
 			}
 		case tagSeriesChunk:
 			arena = append(arena, chunks.AggrChunk{})
-			if err := decodeAggrChunk(val, &arena[len(arena)-1]); err != nil {
-				return fmt.Errorf("chunk %d: %w", len(arena)-1-start, err)
+			if err := decodeAggrChunk(f.Val, &arena[len(arena)-1]); err != nil {
+				return arena, fmt.Errorf("chunk %d: %w", len(arena)-1-start, err)
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return arena, err
 	}
 	if !sorted {
 		d.builder.Sort()
@@ -148,124 +154,85 @@ func (d *Decoder) DecodeSeries(data []byte) (Series, error) {
 
 // decodeLabel returns strings that alias data.
 func decodeLabel(data []byte) (name, value string, err error) {
-	err = eachField(data, func(tag uint64, val []byte, _ uint64) error {
-		switch tag {
-		case tagLabelName:
-			name = aliasString(val)
-		case tagLabelValue:
-			value = aliasString(val)
+	var f pbwire.Field
+	for len(data) > 0 {
+		if data, err = f.Next(data); err != nil {
+			return "", "", err
 		}
-		return nil
-	})
-	return name, value, err
+		switch f.Tag {
+		case tagLabelName:
+			name = aliasString(f.Val)
+		case tagLabelValue:
+			value = aliasString(f.Val)
+		}
+	}
+	return name, value, nil
 }
 
 func aliasString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-func decodeAggrChunk(data []byte, c *chunks.AggrChunk) error {
-	return eachField(data, func(tag uint64, val []byte, v uint64) error {
-		switch tag {
+func decodeAggrChunk(data []byte, c *chunks.AggrChunk) (err error) {
+	var f pbwire.Field
+	for len(data) > 0 {
+		if data, err = f.Next(data); err != nil {
+			return err
+		}
+		switch f.Tag {
 		case tagAggrMinTime:
-			c.MinTime = int64(v)
+			c.MinTime = int64(f.V)
 		case tagAggrMaxTime:
-			c.MaxTime = int64(v)
-		default:
-			field := tag >> 3
-			if tag&7 != 2 || field < 3 || field > 8 {
-				return nil
-			}
-			ch, err := decodeChunk(val)
-			if err != nil {
+			c.MaxTime = int64(f.V)
+		case tagAggrRaw:
+			if err := decodeChunk(f.Val, &c.Raw); err != nil {
 				return err
 			}
-			c.Set(chunks.Aggr(field-3), ch)
-		}
-		return nil
-	})
-}
-
-func decodeChunk(data []byte) (chunks.Chunk, error) {
-	c := chunks.Chunk{Encoding: chunkenc.EncXOR}
-	err := eachField(data, func(tag uint64, val []byte, v uint64) error {
-		switch tag {
-		case tagChunkType:
-			if v > uint64(chunkenc.EncFloatHistogram)-1 {
-				return fmt.Errorf("unknown chunk encoding %d", v)
+		case tagAggrRaw + 1<<3, tagAggrRaw + 2<<3, tagAggrRaw + 3<<3, tagAggrRaw + 4<<3, tagAggrRaw + 5<<3:
+			var ch chunks.Chunk
+			if err := decodeChunk(f.Val, &ch); err != nil {
+				return err
 			}
-			c.Encoding = chunkenc.Encoding(v + 1)
-		case tagChunkData:
-			c.Data = val
-		case tagChunkHash:
-			c.Hash = v
-		}
-		return nil
-	})
-	return c, err
-}
-
-// countFields counts the fields with a tag; a malformed rest is left for the
-// decoder to find.
-func countFields(data []byte, want uint64) (n int) {
-	_ = eachField(data, func(tag uint64, _ []byte, _ uint64) error {
-		if tag == want {
-			n++
-		}
-		return nil
-	})
-	return n
-}
-
-// eachField calls f for each field of a protobuf message: with the content of
-// length-delimited fields (capacity clipped, aliasing data), with the value of
-// others.
-func eachField(data []byte, f func(tag uint64, val []byte, v uint64) error) error {
-	for len(data) > 0 {
-		tag, n := uvarint(data)
-		if n <= 0 || tag>>3 == 0 {
-			return errTruncated
-		}
-		data = data[n:]
-		var (
-			val []byte
-			v   uint64
-		)
-		switch tag & 7 {
-		case 0:
-			if v, n = uvarint(data); n <= 0 {
-				return errTruncated
-			}
-			data = data[n:]
-		case 1:
-			if len(data) < 8 {
-				return errTruncated
-			}
-			v, data = binary.LittleEndian.Uint64(data), data[8:]
-		case 2:
-			size, n := uvarint(data)
-			if n <= 0 || size > uint64(len(data)-n) {
-				return errTruncated
-			}
-			end := n + int(size)
-			val, data = data[n:end:end], data[end:]
-		case 5:
-			if len(data) < 4 {
-				return errTruncated
-			}
-			v, data = uint64(binary.LittleEndian.Uint32(data)), data[4:]
-		default:
-			return fmt.Errorf("wire type %d of field %d is unknown", tag&7, tag>>3)
-		}
-		if err := f(tag, val, v); err != nil {
-			return err
+			c.Set(chunks.Aggr(f.Tag>>3-3), ch)
 		}
 	}
 	return nil
 }
 
-// uvarint is binary.Uvarint with a short cut for one byte.
-func uvarint(b []byte) (uint64, int) {
-	if len(b) > 0 && b[0] < 0x80 {
-		return uint64(b[0]), 1
+func decodeChunk(data []byte, c *chunks.Chunk) (err error) {
+	c.Encoding = chunkenc.EncXOR // a zero is not sent
+	var f pbwire.Field
+	for len(data) > 0 {
+		if data, err = f.Next(data); err != nil {
+			return err
+		}
+		switch f.Tag {
+		case tagChunkType:
+			if f.V > uint64(chunkenc.EncFloatHistogram)-1 {
+				return fmt.Errorf("unknown chunk encoding %d", f.V)
+			}
+			c.Encoding = chunkenc.Encoding(f.V + 1)
+		case tagChunkData:
+			c.Data = f.Val
+		case tagChunkHash:
+			c.Hash = f.V
+		}
 	}
-	return binary.Uvarint(b)
+	return nil
+}
+
+// countFields counts the fields with a tag; a malformed rest is left for the
+// decoder to find.
+func countFields(data []byte, want uint64) (n int) {
+	var (
+		f   pbwire.Field
+		err error
+	)
+	for len(data) > 0 {
+		if data, err = f.Next(data); err != nil {
+			return n
+		}
+		if f.Tag == want {
+			n++
+		}
+	}
+	return n
 }

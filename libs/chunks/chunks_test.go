@@ -87,3 +87,13 @@ func TestCompareOrdersByMinThenMaxTime(t *testing.T) {
 	require.Equal(t, 1, c.Compare(&a))
 	require.Equal(t, 0, a.Compare(&a))
 }
+
+func TestSortUniqueDropsTheSameBytesOfTheSameRange(t *testing.T) {
+	t.Parallel()
+	mk := func(mint, maxt int64, b byte) AggrChunk {
+		return AggrChunk{MinTime: mint, MaxTime: maxt, Raw: ch(b)}
+	}
+	got := SortUnique([]AggrChunk{mk(5, 6, 1), mk(1, 2, 1), mk(1, 2, 2), mk(1, 3, 1), mk(1, 2, 1), mk(5, 6, 1), mk(1, 2, 2)})
+	require.Equal(t, []AggrChunk{mk(1, 2, 1), mk(1, 2, 2), mk(1, 3, 1), mk(5, 6, 1)}, got)
+	require.Empty(t, SortUnique(nil))
+}

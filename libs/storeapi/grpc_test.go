@@ -182,12 +182,12 @@ func TestBadRequestsNeverReachTheStore(t *testing.T) {
 }
 
 func TestARuntimeErrorBecomesAWarning(t *testing.T) {
-	conn := serveStore(t, storeFunc(func(_ context.Context, _ *thanos.SeriesRequest, _ []*labels.Matcher, w *Writer) error {
+	conn := serveStore(t, storeFunc(func(_ context.Context, req *thanos.SeriesRequest, ms []*labels.Matcher, w *Writer) error {
 		if err := w.Series(labels.FromStrings("a", "1"), nil); err != nil {
 			return err
 		}
-		var none []int
-		_ = none[len(none)]
+		few := make([]int, len(ms))
+		_ = few[len(few)+int(req.GetMinTime())]
 		return nil
 	}), ServerConfig{})
 	s := NewClient(conn).Series(t.Context(), anyRequest(), StreamOptions{})

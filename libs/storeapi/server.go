@@ -77,7 +77,7 @@ func (s *server) series(ctx context.Context, req *thanos.SeriesRequest, w *Write
 		if r := recover(); r != nil {
 			re, ok := r.(runtime.Error)
 			if !ok {
-				panic(r)
+				panic(r) //nolint:forbidigo // not ours to answer for: it goes on to the recovery interceptor
 			}
 			err = w.Warning(fmt.Sprintf("runtime error while reading series: %v\n%s", re, debug.Stack()))
 		}

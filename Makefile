@@ -1,0 +1,143 @@
+# Promontory. `make help` lists what there is; `make check` is what must pass before a change lands.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# One set of build flags for builds and tests: another set would fill the build cache a second time.
+GO ?= go
+BIN := $(CURDIR)/bin
+TOOLBIN := $(CURDIR)/.bin
+export PATH := $(TOOLBIN):$(PATH)
+
+# Modules are listed once, in go.work; `make work` rewrites it.
+MODULES := $(patsubst ./%,%,$(shell sed -n 's/^[[:space:]]*\(\.\/[^ ]*\).*/\1/p' go.work))
+# Our own checks build without the workspace, so that they can also mend it.
+DEV := GOWORK=off $(GO) run -C tools/dev .
+# What `go` calls all packages of those modules: a pattern does not reach into a nested module.
+PACKAGES := $(addprefix ./,$(addsuffix /...,$(filter-out tools/e2e,$(MODULES))))
+# A program is named for the folder of its module: services/querier/cmd/querier is bin/querier.
+MAINS := $(sort $(dir $(wildcard services/*/cmd/main.go services/*/cmd/*/main.go tools/*/cmd/main.go tools/*/cmd/*/main.go)))
+
+## ---- everyday
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^## ----/ {printf "\n%s\n", substr($$0, 9)} /^[a-z][a-z0-9-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+
+.PHONY: build
+build: ## build all programs into bin/
+	@mkdir -p $(BIN)
+	@for dir in $(MAINS); do \
+		name=$$(cut -d/ -f2 <<<"$$dir"); \
+		echo "build bin/$$name"; \
+		$(GO) build -o $(BIN)/$$name ./$$dir; \
+	done
+
+.PHONY: up
+up: build peers ## build and run the whole stack here, with some days of history (ARGS="--help" for its flags)
+	@exec $(BIN)/promontory up $(ARGS)
+
+.PHONY: test
+test: peers build ## unit, contract and golden tests of all modules, then the end-to-end tests
+	$(GO) test $(PACKAGES)
+	$(GO) test ./tools/e2e/...
+
+.PHONY: e2e
+e2e: peers build ## the end-to-end tests alone, with real processes (RUN=regexp for some of them)
+	$(GO) test -count=1 -v $(if $(RUN),-run '$(RUN)') ./tools/e2e/...
+
+.PHONY: bench
+bench: ## benchmarks beside the code (PKG=./libs/dedup/... and RUN=regexp for some of them)
+	$(GO) test -run '^$$' -bench '$(or $(RUN),.)' -benchmem $(or $(PKG),$(PACKAGES))
+
+.PHONY: fmt
+fmt: $(TOOLBIN)/.gofumpt $(TOOLBIN)/.buf ## format Go and proto files
+	@gofumpt -l -w $(MODULES)
+	@[ ! -f buf.yaml ] || buf format -w
+
+## ---- what a change must pass
+
+.PHONY: check
+check: fmt-check lint layers mod-check proto-check test ## all of the below, then the tests
+
+.PHONY: fmt-check
+fmt-check: $(TOOLBIN)/.gofumpt ## no file differs from what `make fmt` makes of it
+	@unformatted=$$(gofumpt -l $(MODULES)); \
+	[ -z "$$unformatted" ] || { echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; }
+
+.PHONY: lint
+lint: $(TOOLBIN)/.golangci-lint ## golangci-lint in every module
+	@for module in $(MODULES); do \
+		echo "lint $$module"; \
+		(cd $$module && golangci-lint run --allow-parallel-runners ./...) || failed="$${failed:-} $$module"; \
+	done; \
+	[ -z "$${failed:-}" ] || { echo "lint found something in:$$failed"; exit 1; }
+
+.PHONY: layers
+layers: ## imports go one way: services and tools, libs, proto
+	@$(DEV) layers
+
+.PHONY: mod-check
+mod-check: ## every go.mod is tidy, builds alone, and agrees with the others
+	@$(DEV) mod-check
+
+.PHONY: proto-check
+proto-check: $(TOOLBIN)/.buf $(TOOLBIN)/.protoc-gen-go $(TOOLBIN)/.protoc-gen-go-grpc $(TOOLBIN)/.protoc-gen-go-vtproto ## proto files are clean, compatible, and generated code is theirs
+	@tools/dev/proto-check.sh
+
+## ---- generated and installed things
+
+.PHONY: proto
+proto: $(TOOLBIN)/.buf $(TOOLBIN)/.protoc-gen-go $(TOOLBIN)/.protoc-gen-go-grpc $(TOOLBIN)/.protoc-gen-go-vtproto ## generate Go code from proto/
+	buf generate
+
+.PHONY: work
+work: ## rewrite go.work from the modules in the tree, and align their versions
+	@$(DEV) work
+	$(GO) work sync
+
+.PHONY: tidy
+tidy: ## tidy every go.mod and align their versions
+	@tidy() { for module in $(MODULES); do echo "tidy $$module"; (cd $$module && GOWORK=off $(GO) mod tidy); done; }; \
+	tidy; $(GO) work sync; tidy # what a module requires depends on its neighbours: hence twice
+
+.PHONY: tools
+tools: $(addprefix $(TOOLBIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-go-vtproto golangci-lint gofumpt) ## install the pinned tools into .bin/
+
+.PHONY: peers
+peers: $(TOOLBIN)/.prometheus ## build the real Prometheus that `up` and the tests run into .bin/
+
+.PHONY: clean
+clean: ## remove what was built, and the data of `up`
+	rm -rf bin .bin .data
+
+# The tools and their versions. The stamp .bin/.<name> holds the version that is installed, so that a
+# changed line here installs anew.
+TOOL_buf := github.com/bufbuild/buf/cmd/buf@v1.75.0
+TOOL_protoc-gen-go := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+TOOL_protoc-gen-go-grpc := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+TOOL_protoc-gen-go-vtproto := github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto@v0.6.1-0.20250313105119-ba97887b0a25
+TOOL_golangci-lint := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+TOOL_gofumpt := mvdan.cc/gofumpt@v0.12.0
+
+$(TOOLBIN)/.%: FORCE
+	@[ "$$(cat $@ 2>/dev/null)" = "$(TOOL_$*)" ] && [ -x $(TOOLBIN)/$* ] || { \
+		[ -n "$(TOOL_$*)" ] || { echo "no tool named $*"; exit 1; }; \
+		echo "install $(TOOL_$*)"; \
+		mkdir -p $(TOOLBIN); \
+		GOBIN=$(TOOLBIN) $(GO) install $(TOOL_$*); \
+		echo "$(TOOL_$*)" >$@; \
+	}
+
+# Prometheus' own module asks for no plugin here: static, file and http discovery are enough, and half the build.
+$(TOOLBIN)/.prometheus: tools/peers/prometheus/go.mod tools/peers/prometheus/go.sum
+	@mkdir -p $(TOOLBIN)
+	@echo "build prometheus and promtool (a minute or two the first time)"
+	@cd tools/peers/prometheus && GOWORK=off $(GO) build -tags remove_all_sd -o $(TOOLBIN)/ \
+		github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool
+	@touch $@
+
+.PHONY: FORCE
+FORCE:

@@ -42,11 +42,11 @@ up: build peers ## build and run the whole stack here, with some days of history
 .PHONY: test
 test: peers build ## unit, contract and golden tests of all modules, then the end-to-end tests
 	$(GO) test $(PACKAGES)
-	$(GO) test ./tools/e2e/...
+	PROMONTORY_E2E_REQUIRED=1 $(GO) test -count=1 ./tools/e2e/...
 
 .PHONY: e2e
 e2e: peers build ## the end-to-end tests alone, with real processes (RUN=regexp for some of them)
-	$(GO) test -count=1 -v $(if $(RUN),-run '$(RUN)') ./tools/e2e/...
+	PROMONTORY_E2E_REQUIRED=1 $(GO) test -count=1 -v $(if $(RUN),-run '$(RUN)') ./tools/e2e/...
 
 .PHONY: bench
 bench: ## benchmarks beside the code (PKG=./libs/dedup/... and RUN=regexp for some of them)
@@ -64,11 +64,12 @@ check: fmt-check lint layers mod-check proto-check test ## all of the below, the
 
 .PHONY: fmt-check
 fmt-check: $(TOOLBIN)/.gofumpt ## no file differs from what `make fmt` makes of it
-	@unformatted=$$(gofumpt -l $(MODULES)); \
+	@unformatted=$$(gofumpt -l $(MODULES) | sort -u); \
 	[ -z "$$unformatted" ] || { echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; }
 
 .PHONY: lint
-lint: $(TOOLBIN)/.golangci-lint ## golangci-lint in every module
+lint: $(TOOLBIN)/.golangci-lint ## golangci-lint in every module, and no test that waits by sleeping
+	@$(DEV) sleeps
 	@for module in $(MODULES); do \
 		echo "lint $$module"; \
 		(cd $$module && golangci-lint run --allow-parallel-runners ./...) || failed="$${failed:-} $$module"; \

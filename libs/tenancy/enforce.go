@@ -97,7 +97,12 @@ func (e *Enforcer) Expr(expr parser.Expr) error {
 
 // Query returns the PromQL expression with the tenant's matcher in every selector. A query that does not parse gives the parser's error.
 func (e *Enforcer) Query(query string) (string, error) {
-	expr, err := parser.ParseExpr(query)
+	return e.QueryBy(parser.ParseExpr, query)
+}
+
+// QueryBy is Query for expressions with functions that only parse knows.
+func (e *Enforcer) QueryBy(parse func(string) (parser.Expr, error), query string) (string, error) {
+	expr, err := parse(query)
 	if err != nil {
 		return "", err
 	}
@@ -106,7 +111,7 @@ func (e *Enforcer) Query(query string) (string, error) {
 	}
 	enforced := expr.String()
 	// What will run is the text. That it says what the tree says is not left to trust in the printer.
-	again, err := parser.ParseExpr(enforced)
+	again, err := parse(enforced)
 	if err != nil {
 		return "", fmt.Errorf("%w: its printed form %q does not parse: %w", ErrUnenforceable, enforced, err)
 	}

@@ -1,6 +1,7 @@
 // Command dev holds the repository's own checks, the ones that no off-the-shelf tool makes:
 //
 //	dev layers      imports go one way
+//	dev sleeps      no test waits by sleeping
 //	dev mod-check   every go.mod is tidy, builds alone, and agrees with the others
 //	dev work        rewrite go.work from the modules in the tree
 //
@@ -17,6 +18,7 @@ import (
 
 	"github.com/promontory-io/promontory/tools/dev/internal/layers"
 	"github.com/promontory-io/promontory/tools/dev/internal/modcheck"
+	"github.com/promontory-io/promontory/tools/dev/internal/sleeps"
 	"github.com/promontory-io/promontory/tools/dev/internal/workspace"
 )
 
@@ -34,7 +36,7 @@ func run() int {
 
 func dispatch(ctx context.Context, args []string) error {
 	if len(args) != 1 {
-		return errors.New("usage: dev layers | mod-check | work")
+		return errors.New("usage: dev layers | sleeps | mod-check | work")
 	}
 	here, err := os.Getwd()
 	if err != nil {
@@ -44,29 +46,28 @@ func dispatch(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	switch args[0] {
-	case "work":
+	if args[0] == "work" {
 		return workspace.Rewrite(root)
-	case "layers":
-		modules, err := workspace.Load(root)
-		if err != nil {
-			return err
-		}
-		findings, err := layers.Check(modules, layers.Rules())
-		if err != nil {
-			return err
-		}
-		return report("layers", len(modules), findings)
-	case "mod-check":
-		modules, err := workspace.Load(root)
-		if err != nil {
-			return err
-		}
-		findings := modcheck.Agreement(modules)
-		findings = append(findings, modcheck.Standalone(ctx, modules, os.Stdout)...)
-		return report("mod-check", len(modules), findings)
 	}
-	return fmt.Errorf("unknown check %q: there are layers, mod-check and work", args[0])
+	modules, err := workspace.Load(root)
+	if err != nil {
+		return err
+	}
+	var findings []string
+	switch args[0] {
+	case "layers":
+		findings, err = layers.Check(modules, layers.Rules())
+	case "sleeps":
+		findings, err = sleeps.Check(modules)
+	case "mod-check":
+		findings = append(modcheck.Agreement(modules), modcheck.Standalone(ctx, modules, os.Stdout)...)
+	default:
+		err = fmt.Errorf("unknown check %q: there are layers, sleeps, mod-check and work", args[0])
+	}
+	if err != nil {
+		return err
+	}
+	return report(args[0], len(modules), findings)
 }
 
 func report(check string, modules int, findings []string) error {

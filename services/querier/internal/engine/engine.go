@@ -10,7 +10,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	thanosengine "github.com/thanos-io/promql-engine/engine"
+	"github.com/thanos-io/promql-engine/execution/parse"
 
 	"github.com/promontory-io/promontory/libs/downsample"
 	"github.com/promontory-io/promontory/libs/promapi"
@@ -56,6 +59,7 @@ type Engines struct {
 	cfg        Config
 	prometheus *promql.Engine
 	thanos     *thanosengine.Engine
+	functions  map[string]*parser.Function
 	fallbacks  prometheus.Counter
 	tracker    *promql.ActiveQueryTracker
 }
@@ -77,7 +81,10 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Engines {
 	if cfg.Mode == "" {
 		cfg.Mode = "local"
 	}
-	e := &Engines{cfg: cfg}
+	e := &Engines{cfg: cfg, functions: maps.Clone(parser.Functions)}
+	if cfg.XFunctions {
+		maps.Copy(e.functions, parse.XFunctions)
+	}
 	if cfg.ActiveQueryPath != "" {
 		e.tracker = promql.NewActiveQueryTracker(cfg.ActiveQueryPath, max(cfg.MaxConcurrent, 1), logger)
 	}
@@ -113,7 +120,9 @@ func (e *Engines) options(logger *slog.Logger, reg prometheus.Registerer, name p
 		},
 		EnableAtModifier:     true,
 		EnableNegativeOffset: true,
-		EnablePerStepStats:   true, // still only where a request asks for them
+		// Prometheus' engine keeps them where a query asks for them and this is on. To the other this
+		// means that every query asks.
+		EnablePerStepStats: name == promapi.EnginePrometheus,
 	}
 	if reg != nil {
 		opts.Reg = prometheus.WrapRegistererWith(prometheus.Labels{"mode": e.cfg.Mode, "engine": string(name)}, reg)
@@ -131,6 +140,16 @@ func EnableExperimentalFunctions() { parser.EnableExperimentalFunctions = true }
 
 // Parse parses an expression as Prometheus' engine would.
 func Parse(expr string) (parser.Expr, error) { return parser.ParseExpr(expr) }
+
+// Parse parses an expression with all functions that any of the engines has.
+func (e *Engines) Parse(expr string) (parser.Expr, error) {
+	if !e.cfg.XFunctions {
+		return Parse(expr)
+	}
+	p := parser.NewParser(expr, parser.WithFunctions(e.functions))
+	defer p.Close()
+	return p.ParseExpr()
+}
 
 // lookback is the lookback of a query: the request's, else the default, raised to
 // the coarsest resolution the query may be served where that is on.
@@ -160,6 +179,10 @@ func (e *Engines) NewQuery(ctx context.Context, q storage.Queryable, spec grpcap
 	case promapi.EnginePrometheus:
 		return e.make(ctx, e.prometheus, q, spec)
 	case promapi.EngineThanos:
+		if !e.cfg.DisableFallback && e.losesMilliseconds(spec) {
+			e.fallbacks.Inc()
+			return e.make(ctx, e.prometheus, q, spec)
+		}
 		query, err := e.make(ctx, e.thanos, q, spec)
 		if err == nil || !thanosengine.IsUnimplemented(err) || e.cfg.DisableFallback {
 			return query, err
@@ -168,6 +191,39 @@ func (e *Engines) NewQuery(ctx context.Context, q storage.Queryable, spec grpcap
 		return e.make(ctx, e.prometheus, q, spec)
 	}
 	return nil, fmt.Errorf("engine %q is unknown", name)
+}
+
+// losesMilliseconds tells whether promql-engine would answer with a rounded time: timestamp() of anything but a
+// selector is the time of the evaluation, and there it forgets the milliseconds.
+func (e *Engines) losesMilliseconds(spec grpcapi.QuerySpec) bool {
+	if !strings.Contains(spec.Text, "timestamp") ||
+		spec.Start.UnixMilli()%1000 == 0 && spec.Step.Milliseconds()%1000 == 0 {
+		return false
+	}
+	expr, err := e.Parse(spec.Text)
+	if err != nil {
+		return false // the engine says so, in its own words
+	}
+	found := false
+	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
+		call, ok := n.(*parser.Call)
+		if !ok || call.Func.Name != "timestamp" || len(call.Args) == 0 {
+			return nil
+		}
+		arg := call.Args[0]
+		for {
+			inner, ok := arg.(*parser.ParenExpr)
+			if !ok {
+				break
+			}
+			arg = inner.Expr
+		}
+		if _, ok := arg.(*parser.VectorSelector); !ok {
+			found = true
+		}
+		return nil
+	})
+	return found
 }
 
 func (e *Engines) make(ctx context.Context, m maker, q storage.Queryable, spec grpcapi.QuerySpec) (promql.Query, error) {

@@ -133,6 +133,28 @@ func TestOnlyPrometheusMergesSeriesThatGetTheSameLabelsAtDifferentTimes(t *testi
 	}
 }
 
+// Known difference: without the fall-back, promql-engine rounds the time of an evaluation to seconds.
+func TestTimestampOfAnExpressionKeepsItsMilliseconds(t *testing.T) {
+	t.Parallel()
+	e := newEngines(t, nil, nil)
+	strict := newEngines(t, func(c *engine.Config) { c.DisableFallback = true }, nil)
+	at := time.UnixMilli(120_500)
+	value := func(e *engine.Engines, name promapi.Engine, text string) float64 {
+		res, _ := run(t, e, grpcapi.QuerySpec{Text: text, Engine: name, Start: at, End: at})
+		require.NoError(t, res.Err)
+		v, err := res.Vector()
+		require.NoError(t, err)
+		require.Len(t, v, 1)
+		return v[0].F
+	}
+	for _, text := range []string{`timestamp(early > 0)`, `timestamp((early + 0))`} {
+		require.InDelta(t, 120.5, value(e, promapi.EnginePrometheus, text), 0)
+		require.InDelta(t, 120.5, value(e, promapi.EngineThanos, text), 0)
+		require.InDelta(t, 120, value(strict, promapi.EngineThanos, text), 0, "once this fails the fall-back can go")
+	}
+	require.InDelta(t, 120, value(strict, promapi.EngineThanos, `timestamp((early))`), 0, "the time of the sample")
+}
+
 func TestLookback(t *testing.T) {
 	t.Parallel()
 	// The last sample of early is at 300 s.
@@ -164,14 +186,14 @@ func TestTheDefaultEngineAndUnknownOnes(t *testing.T) {
 	require.NoError(t, err, "only the thanos engine has a tree")
 	require.NotEmpty(t, tree.Name)
 	require.NotEmpty(t, tree.Children)
-	costs, err := engine.Analyze(q)
+	costs, err := engine.Analyze(q, nil)
 	require.NoError(t, err)
 	require.Positive(t, costs.TotalSamples)
 
 	_, q = run(t, e, ranged(`sum(early)`, promapi.EnginePrometheus))
 	_, err = engine.Explain(q)
 	require.ErrorIs(t, err, engine.ErrNoTree)
-	_, err = engine.Analyze(q)
+	_, err = engine.Analyze(q, nil)
 	require.ErrorIs(t, err, engine.ErrNoTree)
 
 	_, err = e.NewQuery(t.Context(), nil, ranged(`up`, "other"))
@@ -190,6 +212,11 @@ func TestXFunctionsAreOnlyKnownWhenSwitchedOn(t *testing.T) {
 	require.ErrorContains(t, err, "xrate")
 	res, _ := run(t, on, ranged(`xrate(http_requests_total[5m])`, promapi.EngineThanos))
 	require.NoError(t, res.Err)
+	_, err = off.Parse(`xrate(http_requests_total[5m])`)
+	require.ErrorContains(t, err, "xrate")
+	expr, err := on.Parse(`xrate(http_requests_total[5m])`)
+	require.NoError(t, err)
+	require.Equal(t, `xrate(http_requests_total[5m])`, expr.String())
 }
 
 func TestMetricsOfBothEngines(t *testing.T) {

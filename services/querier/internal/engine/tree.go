@@ -2,23 +2,21 @@ package engine
 
 import (
 	"errors"
-	"time"
+	"fmt"
+	"strings"
 
 	"github.com/prometheus/prometheus/promql"
 	thanosengine "github.com/thanos-io/promql-engine/engine"
+
+	"github.com/promontory-io/promontory/libs/promapi/promtypes"
+	"github.com/promontory-io/promontory/services/querier/internal/selects"
 )
 
 // ErrNoTree is returned for queries of an engine that has no operator tree.
 var ErrNoTree = errors.New("only the thanos engine explains and analyzes queries")
 
-// Explanation is the tree of operators that a query is made of.
-type Explanation struct {
-	Name     string        `json:"name"`
-	Children []Explanation `json:"children,omitempty"`
-}
-
 // Explain returns the operator tree of a query that was prepared, run or not.
-func Explain(q promql.Query) (*Explanation, error) {
+func Explain(q promql.Query) (*promtypes.Explanation, error) {
 	x, ok := q.(thanosengine.ExplainableQuery)
 	if !ok {
 		return nil, ErrNoTree
@@ -27,48 +25,73 @@ func Explain(q promql.Query) (*Explanation, error) {
 	return &out, nil
 }
 
-func explanation(n *thanosengine.ExplainOutputNode) Explanation {
+func explanation(n *thanosengine.ExplainOutputNode) promtypes.Explanation {
 	if n == nil {
-		return Explanation{}
+		return promtypes.Explanation{}
 	}
-	out := Explanation{Name: n.OperatorName}
+	out := promtypes.Explanation{Name: n.OperatorName}
 	for i := range n.Children {
 		out.Children = append(out.Children, explanation(&n.Children[i]))
 	}
 	return out
 }
 
-// Analysis is the tree of operators with what each cost.
-type Analysis struct {
-	Name          string        `json:"name"`
-	ExecutionTime time.Duration `json:"-"`
-	PeakSamples   int64         `json:"peakSamples"`
-	TotalSamples  int64         `json:"totalSamples"`
-	Children      []Analysis    `json:"children,omitempty"`
-}
-
-// Analyze returns what the operators of a query cost that has run.
-func Analyze(q promql.Query) (*Analysis, error) {
+// Analyze returns the operators of a query that has run with what each cost. What stores contributed to the
+// given selects of the query is shown where the series of a selector come in: at the operator that reads
+// ahead of the selector, else at the selector.
+func Analyze(q promql.Query, costs []selects.SelectStats) (*promtypes.Analysis, error) {
 	x, ok := q.(thanosengine.ExplainableQuery)
 	if !ok {
 		return nil, ErrNoTree
 	}
-	out := analysis(x.Analyze())
+	out := analysis(x.Analyze(), costs)
 	return &out, nil
 }
 
-func analysis(n *thanosengine.AnalyzeOutputNode) Analysis {
+func analysis(n *thanosengine.AnalyzeOutputNode, costs []selects.SelectStats) promtypes.Analysis {
 	if n == nil {
-		return Analysis{}
+		return promtypes.Analysis{}
 	}
-	out := Analysis{
+	out := promtypes.Analysis{
 		Name:          n.OperatorTelemetry.String(),
-		ExecutionTime: n.OperatorTelemetry.ExecutionTimeTaken(),
+		ExecutionTime: n.OperatorTelemetry.ExecutionTimeTaken().String(),
 		PeakSamples:   n.PeakSamples(),
 		TotalSamples:  n.TotalSamples(),
 	}
+	if len(n.Children) == 0 {
+		out.Fanout = fanout(out.Name, costs)
+	}
 	for _, c := range n.Children {
-		out.Children = append(out.Children, analysis(c))
+		child := analysis(c, costs)
+		if strings.HasPrefix(out.Name, "[concurrent(") && len(child.Children) == 0 {
+			out.Fanout, child.Fanout = child.Fanout, nil
+		}
+		out.Children = append(out.Children, child)
+	}
+	return out
+}
+
+// fanout returns what stores contributed to the select behind the operator of that name.
+//
+// An operator does not tell which select is its own; what there is to go by is the matchers, with which its name
+// begins. They are followed by others where one select serves several operators that filter.
+func fanout(operator string, costs []selects.SelectStats) []promtypes.FanoutResult {
+	var out []promtypes.FanoutResult
+	longest := 0
+	for _, c := range costs {
+		matchers := "{" + strings.TrimSuffix(fmt.Sprint(c.Matchers), "]")
+		_, after, found := strings.Cut(operator, matchers)
+		if !found || after == "" || after[0] != ']' && after[0] != ' ' || len(matchers) < longest {
+			continue
+		}
+		longest = len(matchers)
+		out = make([]promtypes.FanoutResult, 0, len(c.Stores))
+		for _, s := range c.Stores {
+			out = append(out, promtypes.FanoutResult{
+				EndpointAddr: s.Addr, Duration: s.Elapsed.String(), BytesProcessed: s.Bytes,
+				NumResponses: s.Frames, Series: s.Series, Chunks: s.Chunks,
+			})
+		}
 	}
 	return out
 }

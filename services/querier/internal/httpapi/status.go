@@ -1,0 +1,70 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/promontory-io/promontory/libs/promapi"
+	"github.com/promontory-io/promontory/libs/promapi/promtypes"
+	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
+)
+
+func (a *API) stores(context.Context, *request) (promapi.Data, promapi.Notes, error) {
+	out := promtypes.Stores{}
+	for _, s := range endpoints.Statuses(a.deps.Stores) {
+		st := promtypes.StoreStatus{
+			Name: s.Name, LastCheck: s.LastCheck, LabelSets: s.LabelSets, MinTime: s.MinTime, MaxTime: s.MaxTime,
+		}
+		if st.LabelSets == nil {
+			st.LabelSets = []labels.Labels{}
+		}
+		if s.LastError != nil {
+			text := s.LastError.Error()
+			st.LastError = &text
+		}
+		out[s.ComponentType] = append(out[s.ComponentType], st)
+	}
+	return promapi.JSON{Value: out}, promapi.Notes{}, nil
+}
+
+func (a *API) statusFlags(context.Context, *request) (promapi.Data, promapi.Notes, error) {
+	out := promtypes.Flags{}
+	for name, value := range a.cfg.Flags {
+		out[name] = value
+	}
+	return promapi.JSON{Value: out}, promapi.Notes{}, nil
+}
+
+func (a *API) statusRuntime(context.Context, *request) (promapi.Data, promapi.Notes, error) {
+	cwd, err := os.Getwd()
+	if err != nil {
+		// It may have been removed, which is worth to know and no reason to hide the rest.
+		cwd = fmt.Sprintf("<error retrieving current working directory: %v>", err)
+	}
+	return promapi.JSON{Value: promtypes.RuntimeInfo{
+		StartTime:      a.started.UTC(),
+		CWD:            cwd,
+		GoroutineCount: runtime.NumGoroutine(),
+		GOMAXPROCS:     runtime.GOMAXPROCS(0),
+		GOGC:           os.Getenv("GOGC"),
+		GODEBUG:        os.Getenv("GODEBUG"),
+		GOMEMLIMIT:     debug.SetMemoryLimit(-1), // a negative limit reads only
+	}}, promapi.Notes{}, nil
+}
+
+func (a *API) statusBuild(context.Context, *request) (promapi.Data, promapi.Notes, error) {
+	return promapi.JSON{Value: promtypes.BuildInfo{
+		Version:   version.Version,
+		Revision:  version.GetRevision(),
+		Branch:    version.Branch,
+		BuildUser: version.BuildUser,
+		BuildDate: version.BuildDate,
+		GoVersion: version.GoVersion,
+	}}, promapi.Notes{}, nil
+}

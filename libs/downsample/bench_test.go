@@ -29,7 +29,7 @@ func benchSeries(b *testing.B) []chunks.AggrChunk {
 func BenchmarkRead(b *testing.B) {
 	chks := benchSeries(b)
 	for _, aggrs := range [][]chunks.Aggr{{chunks.Raw}, {chunks.Counter}} {
-		b.Run(fmt.Sprint(aggrs), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%v", aggrs), func(b *testing.B) {
 			var r Reader
 			var bound BoundedIterator
 			b.ReportAllocs()

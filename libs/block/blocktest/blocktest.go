@@ -221,7 +221,7 @@ func UploadDir(tb testing.TB, bkt objstore.Bucket, dir string) *block.Meta {
 func ID(t time.Time, n uint64) ulid.ULID {
 	var id ulid.ULID
 	if err := id.SetTime(ulid.Timestamp(t)); err != nil {
-		panic(fmt.Sprintf("time %v is out of the range of ULIDs", t))
+		panic(fmt.Sprintf("time %v is out of the range of ULIDs", t)) //nolint:forbidigo // for tests
 	}
 	for i := range 8 {
 		id[15-i] = byte(n >> (8 * i))

@@ -58,7 +58,7 @@ func Unpack(r io.Reader, dir string) error {
 	tr := tar.NewReader(gz)
 	for {
 		h, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return errors.Join(gz.Close(), root.Close())
 		}
 		if err == nil {

@@ -328,7 +328,7 @@ func TestFailedListingGivesNoResult(t *testing.T) {
 		res, err := f.Fetch(t.Context())
 		require.ErrorIs(t, err, down)
 		require.Nil(t, res)
-		bkt.Hook, err = nil, nil
+		bkt.Hook = nil
 		bkt.Reset()
 		res, err = f.Fetch(t.Context())
 		require.NoError(t, err)

@@ -27,7 +27,6 @@ type bound struct {
 	labels []Label
 	when   When
 	doc    Content
-	must   Content
 }
 
 func newBound() (*bound, *pflag.FlagSet) {

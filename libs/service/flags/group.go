@@ -117,7 +117,7 @@ func (a *alias) problems() []error { return nil }
 func Alias(fs *pflag.FlagSet, old, name string) {
 	f := fs.Lookup(name)
 	if f == nil {
-		panic(fmt.Sprintf("flags: alias --%s of --%s, which is not bound", old, name))
+		panic(fmt.Sprintf("flags: alias --%s of --%s, which is not bound", old, name)) //nolint:forbidigo // our own mistake
 	}
 	a := fs.VarPF(&alias{Value: f.Value, of: name}, old, "", "Deprecated name of --"+name+".")
 	a.Hidden = true
@@ -145,7 +145,7 @@ func (d *deprecated) problems() []error {
 func Deprecate(fs *pflag.FlagSet, name, advice string) {
 	f := fs.Lookup(name)
 	if f == nil {
-		panic(fmt.Sprintf("flags: deprecate --%s, which is not bound", name))
+		panic(fmt.Sprintf("flags: deprecate --%s, which is not bound", name)) //nolint:forbidigo // our own mistake
 	}
 	f.Value = &deprecated{Value: f.Value, advice: advice}
 }

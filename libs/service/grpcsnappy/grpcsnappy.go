@@ -5,6 +5,7 @@
 package grpcsnappy
 
 import (
+	"errors"
 	"io"
 	"sync"
 
@@ -74,7 +75,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := r.Reader.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		r.Reset(nil)
 		r.pool.Put(r.Reader)
 		r.Reader = nil

@@ -46,7 +46,7 @@ func NewMiddleware(opts MiddlewareOptions) *Middleware {
 	gzip, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false))
 	if err != nil {
 		// Only options that contradict each other are refused.
-		panic(err)
+		panic(err) //nolint:forbidigo // our own mistake
 	}
 	return &Middleware{
 		opts:    opts,
@@ -141,15 +141,15 @@ func (m *Middleware) recover(next http.Handler) http.Handler {
 			if p == nil {
 				return
 			}
-			if p == http.ErrAbortHandler {
-				panic(p)
+			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares like that too
+				panic(p) //nolint:forbidigo // the way to end an answer in net/http
 			}
 			id, _ := requestctx.RequestID(r.Context())
 			m.logger.Error("recovered from panic", zap.String("path", r.URL.Path), zap.String("request_id", id),
 				zap.Any("panic", p), zap.StackSkip("stack", 1))
 			if started {
 				// Half an answer must not look like a whole one.
-				panic(http.ErrAbortHandler)
+				panic(http.ErrAbortHandler) //nolint:forbidigo // the way to end an answer in net/http
 			}
 			http.Error(w, "internal error", http.StatusInternalServerError)
 		}()

@@ -156,19 +156,22 @@ func (e *logfmtEncoder) AddBinary(k string, v []byte) {
 	e.AddString(k, base64.StdEncoding.EncodeToString(v))
 }
 func (e *logfmtEncoder) AddDuration(k string, v time.Duration) { e.AddString(k, v.String()) }
-func (e *logfmtEncoder) AddTime(k string, v time.Time)         { e.AddString(k, v.UTC().Format(timeLayout)) }
-func (e *logfmtEncoder) AddBool(k string, v bool)              { e.AddString(k, strconv.FormatBool(v)) }
-func (e *logfmtEncoder) AddInt64(k string, v int64)            { e.AddString(k, strconv.FormatInt(v, 10)) }
-func (e *logfmtEncoder) AddUint64(k string, v uint64)          { e.AddString(k, strconv.FormatUint(v, 10)) }
-func (e *logfmtEncoder) AddInt(k string, v int)                { e.AddInt64(k, int64(v)) }
-func (e *logfmtEncoder) AddInt32(k string, v int32)            { e.AddInt64(k, int64(v)) }
-func (e *logfmtEncoder) AddInt16(k string, v int16)            { e.AddInt64(k, int64(v)) }
-func (e *logfmtEncoder) AddInt8(k string, v int8)              { e.AddInt64(k, int64(v)) }
-func (e *logfmtEncoder) AddUint(k string, v uint)              { e.AddUint64(k, uint64(v)) }
-func (e *logfmtEncoder) AddUint32(k string, v uint32)          { e.AddUint64(k, uint64(v)) }
-func (e *logfmtEncoder) AddUint16(k string, v uint16)          { e.AddUint64(k, uint64(v)) }
-func (e *logfmtEncoder) AddUint8(k string, v uint8)            { e.AddUint64(k, uint64(v)) }
-func (e *logfmtEncoder) AddUintptr(k string, v uintptr)        { e.AddUint64(k, uint64(v)) }
+func (e *logfmtEncoder) AddTime(k string, v time.Time) { e.AddString(k, v.UTC().Format(timeLayout)) }
+
+func (e *logfmtEncoder) AddBool(k string, v bool) { e.AddString(k, strconv.FormatBool(v)) }
+
+func (e *logfmtEncoder) AddInt64(k string, v int64) { e.AddString(k, strconv.FormatInt(v, 10)) }
+
+func (e *logfmtEncoder) AddUint64(k string, v uint64)   { e.AddString(k, strconv.FormatUint(v, 10)) }
+func (e *logfmtEncoder) AddInt(k string, v int)         { e.AddInt64(k, int64(v)) }
+func (e *logfmtEncoder) AddInt32(k string, v int32)     { e.AddInt64(k, int64(v)) }
+func (e *logfmtEncoder) AddInt16(k string, v int16)     { e.AddInt64(k, int64(v)) }
+func (e *logfmtEncoder) AddInt8(k string, v int8)       { e.AddInt64(k, int64(v)) }
+func (e *logfmtEncoder) AddUint(k string, v uint)       { e.AddUint64(k, uint64(v)) }
+func (e *logfmtEncoder) AddUint32(k string, v uint32)   { e.AddUint64(k, uint64(v)) }
+func (e *logfmtEncoder) AddUint16(k string, v uint16)   { e.AddUint64(k, uint64(v)) }
+func (e *logfmtEncoder) AddUint8(k string, v uint8)     { e.AddUint64(k, uint64(v)) }
+func (e *logfmtEncoder) AddUintptr(k string, v uintptr) { e.AddUint64(k, uint64(v)) }
 func (e *logfmtEncoder) AddFloat64(k string, v float64) {
 	e.AddString(k, strconv.FormatFloat(v, 'g', -1, 64))
 }

@@ -155,7 +155,7 @@ func (c exporterConfig) grpcOptions(ctx context.Context, tlsCfg *tls.Config) ([]
 	if c.googleAuth {
 		auth, err := oauth.NewApplicationDefault(ctx, "https://www.googleapis.com/auth/trace.append")
 		if err != nil {
-			return nil, fmt.Errorf("Google credentials: %w", err) //nolint:staticcheck // a name
+			return nil, fmt.Errorf("Google credentials: %w", err)
 		}
 		opts = append(opts, otlptracegrpc.WithDialOption(grpc.WithPerRPCCredentials(auth)))
 	}

@@ -30,6 +30,7 @@ func (h Handler) Register(r grpc.ServiceRegistrar) {
 	}, h)
 }
 
+//nolint:revive // the order is gRPC's
 func unary(srv any, ctx context.Context, dec func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 	in := new(wrapperspb.StringValue)
 	if err := dec(in); err != nil {

@@ -88,7 +88,7 @@ func (c *seriesConfig) run(ctx context.Context, cmd *cobra.Command) (err error) 
 	}
 	group := procs.New(procs.Config{LogDir: filepath.Join(c.Dir, "logs")})
 	defer func() { err = errors.Join(err, group.Stop()) }()
-	data, err := os.MkdirTemp(c.Dir, "store-gateway-") //nolint:usetesting // not a test
+	data, err := os.MkdirTemp(c.Dir, "store-gateway-")
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}

@@ -1,7 +1,7 @@
 package storeapi
 
 import (
-	"container/heap"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -22,8 +22,13 @@ import (
 // What is held is at most a chain of sets in which each is a prefix of the next.
 type Orderer[T any] struct {
 	emit func(labels.Labels, T) error
-	held orderHeap[T]
-	seq  int
+	// held is sorted; equal label sets are in the order in which they came.
+	held []orderItem[T]
+}
+
+type orderItem[T any] struct {
+	lset  labels.Labels
+	value T
 }
 
 // NewOrderer returns an Orderer that passes series on to emit, in order.
@@ -34,57 +39,35 @@ func NewOrderer[T any](emit func(labels.Labels, T) error) *Orderer[T] {
 // Add takes the next series of the source. lset is its extended label set; it and
 // v are kept until they are emitted. Equal label sets keep their order.
 func (o *Orderer[T]) Add(lset labels.Labels, v T) error {
-	for len(o.held) > 0 && labels.Compare(o.held[0].lset, lset) < 0 {
-		it := heap.Pop(&o.held).(orderItem[T])
-		if err := o.emit(it.lset, it.value); err != nil {
+	// Nearly always one series waits, and goes before the one that came.
+	n := 0
+	for n < len(o.held) && labels.Compare(o.held[n].lset, lset) < 0 {
+		n++
+	}
+	if err := o.release(n); err != nil {
+		return err
+	}
+	at := len(o.held)
+	for at > 0 && labels.Compare(o.held[at-1].lset, lset) > 0 {
+		at--
+	}
+	o.held = slices.Insert(o.held, at, orderItem[T]{lset: lset, value: v})
+	return nil
+}
+
+// release emits the first n that are held.
+func (o *Orderer[T]) release(n int) error {
+	for i := range n {
+		if err := o.emit(o.held[i].lset, o.held[i].value); err != nil {
 			return err
 		}
 	}
-	o.seq++
-	heap.Push(&o.held, orderItem[T]{lset: lset, value: v, seq: o.seq})
+	o.held = slices.Delete(o.held, 0, n)
 	return nil
 }
 
 // Flush passes on what is still held. It is due at the end of the source.
-func (o *Orderer[T]) Flush() error {
-	for len(o.held) > 0 {
-		it := heap.Pop(&o.held).(orderItem[T])
-		if err := o.emit(it.lset, it.value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (o *Orderer[T]) Flush() error { return o.release(len(o.held)) }
 
 // Held is how many series wait.
 func (o *Orderer[T]) Held() int { return len(o.held) }
-
-type orderItem[T any] struct {
-	lset  labels.Labels
-	value T
-	seq   int
-}
-
-type orderHeap[T any] []orderItem[T]
-
-func (h orderHeap[T]) Len() int { return len(h) }
-
-func (h orderHeap[T]) Less(i, j int) bool {
-	if c := labels.Compare(h[i].lset, h[j].lset); c != 0 {
-		return c < 0
-	}
-	return h[i].seq < h[j].seq
-}
-
-func (h orderHeap[T]) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-
-func (h *orderHeap[T]) Push(x any) { *h = append(*h, x.(orderItem[T])) }
-
-func (h *orderHeap[T]) Pop() any {
-	old := *h
-	n := len(old) - 1
-	it := old[n]
-	old[n] = orderItem[T]{}
-	*h = old[:n]
-	return it
-}

@@ -1,0 +1,228 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/promontory-io/promontory/libs/block/fetch"
+	"github.com/promontory-io/promontory/libs/cache"
+	"github.com/promontory-io/promontory/libs/cache/indexcache"
+	"github.com/promontory-io/promontory/libs/objstore"
+	"github.com/promontory-io/promontory/libs/service"
+	"github.com/promontory-io/promontory/libs/service/grpcserver"
+	"github.com/promontory-io/promontory/libs/service/lifecycle"
+	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/api"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/blockread"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/indexheader"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/rangeread"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/store"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/syncer"
+)
+
+// NewCommand returns the command.
+func NewCommand() *cobra.Command { return command(os.Stderr) }
+
+func command(logs io.Writer) *cobra.Command {
+	cfg := DefaultConfig()
+	return service.NewCommand(service.Command{
+		Name:  "store-gateway",
+		Short: "Serves the blocks of a bucket over the Store API.",
+		Words: [][]string{{"store"}}, Common: &cfg.Common, Settings: &cfg,
+		Run:       func(ctx context.Context, p *service.Process) error { return Run(ctx, cfg, p) },
+		LogOutput: logs,
+	})
+}
+
+// retrySync is how soon a look through the bucket that failed is repeated.
+const retrySync = 10 * time.Second
+
+// Run wires a store gateway and serves until ctx ends.
+func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
+	warn(cfg, p.Logger)
+	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	bkt, err := newBucket(cfg, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bkt.Close()) }()
+	indexCache, err := newIndexCache(cfg, p)
+	if err != nil {
+		return err
+	}
+
+	reader := rangeread.New(bkt, rangeread.DefaultConfig())
+	st := store.New(storeConfig(cfg), p.Logger, p.Registry)
+	metas := reader.SmallObjects(bkt.ReaderWithExpectedErrs(bkt.IsObjNotFoundErr))
+	base, err := fetch.NewBase(p.Logger, metas, fetch.Config{
+		Strategy: fetch.Strategy(cfg.Sync.Strategy), Concurrency: cfg.Sync.FetchConcurrency, CacheDir: cfg.DataDir,
+	}, p.Registry)
+	if err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	defer closeBase(ctx, base)
+	sync, err := newSyncer(cfg, bkt, base, reader, indexCache, st, p)
+	if err != nil {
+		return err
+	}
+	defer sync.Close()
+	p.Group.AddPart(lifecycle.Part{Name: "sync", Run: sync.Run, Ready: sync.Ready()})
+
+	if !cfg.Web.Disable {
+		mw := p.Middleware(nil)
+		cfg.Web.Normalize(false)
+		mux := http.NewServeMux()
+		blocks := api.Blocks(cfg.Web.Label, sync.State, p.Logger.Named("api"))
+		mux.Handle("GET /api/v1/blocks", mw.Wrap("blocks", cfg.Web.CORS(blocks)))
+		cfg.Web.Mount(p.HTTP, "/", mux)
+	}
+	served := newMeasured(st, p.Registry)
+	_, err = p.GRPC(grpcserver.Options{
+		Register: []func(grpc.ServiceRegistrar){
+			func(r grpc.ServiceRegistrar) {
+				storeapi.Register(r, served, storeapi.ServerConfig{
+					Limits:   storeapi.Limits{Series: cfg.Limits.RequestSeries, Samples: cfg.Limits.RequestSamples},
+					OnSeries: served.onSeries,
+				})
+			},
+			st.RegisterInfo,
+		},
+		ServerOptions: []grpc.ServerOption{storeapi.ServerOption()},
+	})
+	if err != nil {
+		return err
+	}
+	return p.Serve(ctx)
+}
+
+// warn says at start what was asked for and has no effect.
+func warn(cfg Config, logger *zap.Logger) {
+	if cfg.Parquet.IsSet() {
+		logger.Warn("--objstore-parquet.config has no effect: data that exists as parquet too is served from the TSDB blocks")
+	}
+	if cfg.CachingBucket.IsSet() {
+		logger.Warn("--store.caching-bucket.config has no effect: the bucket is read without a cache in between")
+	}
+	if cfg.Headers.Download == downloadLazy && !cfg.Headers.LazyReader {
+		logger.Warn("--store.index-header-lazy-download-strategy=lazy has no effect without --store.enable-index-header-lazy-reader")
+	}
+}
+
+func newBucket(cfg Config, p *service.Process) (objstore.InstrumentedBucket, error) {
+	text, err := cfg.Bucket.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return objstore.New(text, component, p.Logger, p.Registry, objstore.WithSource(cfg.Bucket.Source()), objstore.WithHedging())
+}
+
+func newIndexCache(cfg Config, p *service.Process) (indexcache.Cache, error) {
+	c := indexcache.DefaultConfig()
+	if cfg.IndexCache.IsSet() {
+		text, err := cfg.IndexCache.Bytes()
+		if err == nil {
+			c, err = indexcache.ParseConfig(text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", cfg.IndexCache.Source(), err)
+		}
+	} else {
+		c.Memory.MaxSize = cache.ByteSize(cfg.IndexCacheBytes)
+		c.Memory.MaxItemSize = min(c.Memory.MaxItemSize, c.Memory.MaxSize)
+	}
+	ic, err := indexcache.New(c, p.Logger, p.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("index cache: %w", err)
+	}
+	return ic, nil
+}
+
+// maxRequestBytes bounds what one request holds of chunks however large the pool is: more
+// makes nothing faster.
+const maxRequestBytes = 64 << 20
+
+func storeConfig(cfg Config) store.Config {
+	l := cfg.Limits
+	chunks := l.TouchedSamples / 120
+	if l.TouchedSamples > 0 {
+		chunks = max(chunks, 1)
+	}
+	return store.Config{
+		Component:    component,
+		MinTime:      func() int64 { return cfg.Sync.MinTime.Millis(time.Now()) },
+		MaxTime:      func() int64 { return cfg.Sync.MaxTime.Millis(time.Now()) },
+		Concurrency:  l.Concurrency,
+		RequestBytes: min(cfg.ChunkPoolBytes/int64(l.Concurrency), maxRequestBytes),
+		MaxSeries:    l.TouchedSeries, MaxChunks: chunks, MaxBytes: uint64(l.DownloadedBytes),
+	}
+}
+
+// closeBase lets the metadata that was read reach the disk, within a few seconds.
+func closeBase(ctx context.Context, base *fetch.Base) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	base.Close(ctx)
+}
+
+func newSyncer(cfg Config, bkt objstore.InstrumentedBucket, base *fetch.Base, reader *rangeread.Bucket,
+	indexCache indexcache.Cache, st *store.Store, p *service.Process,
+) (*syncer.Syncer, error) {
+	filters := []fetch.Filter{fetch.TimePartition(
+		func(now time.Time) int64 { return cfg.Sync.MinTime.Millis(now) },
+		func(now time.Time) int64 { return cfg.Sync.MaxTime.Millis(now) },
+	)}
+	if cfg.Sync.SelectorRelabel.IsSet() {
+		text, err := cfg.Sync.SelectorRelabel.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		rules, err := fetch.ParseRelabelShard(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", cfg.Sync.SelectorRelabel.Source(), err)
+		}
+		filters = append(filters, fetch.RelabelShard(rules))
+	}
+	partial := filters[:len(filters):len(filters)]
+	filters = append(filters,
+		fetch.ConsistencyDelay(cfg.Sync.ConsistencyDelay, p.Registry),
+		fetch.IgnoreDeletionMark(cfg.Sync.DeletionDelay),
+		fetch.Deduplicate(),
+	)
+	headers := indexheader.Config{
+		Sampling: cfg.Headers.Sampling, Lazy: cfg.Headers.LazyReader, IdleTimeout: cfg.Headers.IdleTimeout,
+	}
+	if cfg.Headers.Cache {
+		headers.Dir = cfg.DataDir
+	}
+	opener := indexheader.NewOpener(reader, headers, p.Logger.Named("indexheader"), indexheader.NewMetrics(p.Registry))
+	return syncer.New(syncer.Config{
+		Interval: cfg.Sync.Interval, Retry: retrySync, Concurrency: cfg.Sync.OpenConcurrency,
+		OnDemand:  cfg.Headers.LazyReader && cfg.Headers.Download == downloadLazy,
+		IdleCheck: idleCheck(cfg.Headers), Dir: headers.Dir, Read: cfg.Read, Partial: partial,
+	}, syncer.Deps{
+		Fetcher: base.NewFetcher(p.Registry, filters...), Bucket: reader, Opener: opener,
+		Check: func(ctx context.Context) error { return objstore.CheckReachable(ctx, bkt) },
+		Blocks: blockread.Deps{
+			Bucket: reader, Opener: opener, Cache: indexCache, Memory: blockread.NewMemory(cfg.ChunkPoolBytes),
+		},
+		Store: st, Logger: p.Logger, Registerer: p.Registry,
+	}), nil
+}
+
+func idleCheck(h HeaderConfig) time.Duration {
+	if !h.LazyReader {
+		return 0
+	}
+	return max(h.IdleTimeout/10, time.Millisecond)
+}

@@ -1,0 +1,158 @@
+package grpcapi
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/promontory-io/promontory/libs/promapi/promclient"
+	"github.com/promontory-io/promontory/libs/promapi/promtypes"
+	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/proto/gen/thanos"
+)
+
+type rulesServer struct {
+	thanos.UnimplementedRulesServer
+	*peer
+}
+
+// Rules sends one frame per group, in Prometheus' order.
+//
+// Filters are applied here and not by Prometheus: they may name external labels, which rules get
+// only here, and groups that a filter empties are still sent.
+func (s *rulesServer) Rules(req *thanos.RulesRequest, stream grpc.ServerStreamingServer[thanos.RulesResponse]) error {
+	state, err := s.state()
+	if err != nil {
+		return err
+	}
+	filter, err := newRuleFilter(req)
+	if err != nil {
+		return storeapi.ToStatus(err)
+	}
+	groups, err := s.client.Rules(stream.Context(), promclient.RulesFilter{})
+	if err != nil {
+		return status(err)
+	}
+	for i := range groups {
+		if !filter.group(&groups[i]) {
+			continue
+		}
+		group := wireGroup(&groups[i], storeapi.NewExtender(state.External, nil), filter)
+		if err := stream.Send(&thanos.RulesResponse{Result: &thanos.RulesResponse_Group{Group: group}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ruleFilter is a request's restrictions; what is empty restricts nothing.
+type ruleFilter struct {
+	kind                 thanos.RulesRequest_Type
+	names, groups, files []string
+	selectors            [][]*labels.Matcher
+}
+
+func newRuleFilter(req *thanos.RulesRequest) (*ruleFilter, error) {
+	f := &ruleFilter{kind: req.GetType(), names: req.GetRuleName(), groups: req.GetRuleGroup(), files: req.GetFile()}
+	if _, ok := thanos.RulesRequest_Type_name[int32(f.kind)]; !ok {
+		return nil, storeapi.Invalidf("unknown type of rules %d", f.kind)
+	}
+	for _, text := range req.GetMatcherString() {
+		ms, err := parser.ParseMetricSelector(text)
+		if err != nil {
+			return nil, storeapi.Invalidf("matcher of rules %q: %v", text, err)
+		}
+		f.selectors = append(f.selectors, ms)
+	}
+	return f, nil
+}
+
+func allows(list []string, s string) bool { return len(list) == 0 || slices.Contains(list, s) }
+
+func (f *ruleFilter) group(g *promtypes.RuleGroup) bool {
+	return allows(f.groups, g.Name) && allows(f.files, g.File)
+}
+
+// rule reports whether a rule of that kind and name is wanted; lset has the external labels.
+func (f *ruleFilter) rule(kind thanos.RulesRequest_Type, name string, lset labels.Labels) bool {
+	if f.kind != thanos.RulesRequest_ALL && f.kind != kind || !allows(f.names, name) {
+		return false
+	}
+	if len(f.selectors) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(f.selectors, func(ms []*labels.Matcher) bool {
+		for _, m := range ms {
+			value := lset.Get(m.Name)
+			if strings.Contains(value, "{{") {
+				value = "" // a template has no value before it is evaluated
+			}
+			if !m.Matches(value) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func wireGroup(g *promtypes.RuleGroup, ext *storeapi.Extender, filter *ruleFilter) *thanos.RuleGroup {
+	out := &thanos.RuleGroup{
+		Name: g.Name, File: g.File, Interval: g.Interval, EvaluationDurationSeconds: g.EvaluationTime,
+		LastEvaluation: timestamppb.New(g.LastEvaluation), Limit: g.Limit,
+		// What a Prometheus evaluates has seen all data it knows of.
+		PartialResponseStrategy: thanos.PartialResponseStrategy_ABORT,
+	}
+	for _, r := range g.Rules {
+		switch {
+		case r.Alerting != nil:
+			lset := ext.Extend(r.Alerting.Labels)
+			if filter.rule(thanos.RulesRequest_ALERT, r.Alerting.Name, lset) {
+				out.Rules = append(out.Rules, &thanos.Rule{Result: &thanos.Rule_Alert{Alert: wireAlert(r.Alerting, lset)}})
+			}
+		case r.Recording != nil:
+			lset := ext.Extend(r.Recording.Labels)
+			if filter.rule(thanos.RulesRequest_RECORD, r.Recording.Name, lset) {
+				out.Rules = append(out.Rules, &thanos.Rule{Result: &thanos.Rule_Recording{Recording: wireRecording(r.Recording, lset)}})
+			}
+		}
+	}
+	return out
+}
+
+func wireRecording(r *promtypes.RecordingRule, lset labels.Labels) *thanos.RecordingRule {
+	return &thanos.RecordingRule{
+		Name: r.Name, Query: r.Query, Labels: storeapi.LabelSet(lset), Health: r.Health, LastError: r.LastError,
+		EvaluationDurationSeconds: r.EvaluationTime, LastEvaluation: timestamppb.New(r.LastEvaluation),
+	}
+}
+
+// wireAlert leaves the labels of the single alerts alone: they are what Prometheus' Alertmanager
+// gets and what it identifies them by.
+func wireAlert(a *promtypes.AlertingRule, lset labels.Labels) *thanos.Alert {
+	out := &thanos.Alert{
+		State: alertState(a.State), Name: a.Name, Query: a.Query, DurationSeconds: a.Duration,
+		Labels: storeapi.LabelSet(lset), Annotations: storeapi.LabelSet(a.Annotations),
+		Health: a.Health, LastError: a.LastError, EvaluationDurationSeconds: a.EvaluationTime,
+		LastEvaluation: timestamppb.New(a.LastEvaluation), KeepFiringForSeconds: a.KeepFiringFor,
+	}
+	for i := range a.Alerts {
+		in := &a.Alerts[i]
+		one := &thanos.AlertInstance{
+			Labels: storeapi.LabelSet(in.Labels), Annotations: storeapi.LabelSet(in.Annotations),
+			State: alertState(in.State), Value: in.Value,
+		}
+		if in.ActiveAt != nil {
+			one.ActiveAt = timestamppb.New(*in.ActiveAt)
+		}
+		out.Alerts = append(out.Alerts, one)
+	}
+	return out
+}
+
+func alertState(s string) thanos.AlertState {
+	return thanos.AlertState(thanos.AlertState_value[strings.ToUpper(s)]) // unknown is 0
+}

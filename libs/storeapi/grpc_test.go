@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -201,6 +204,7 @@ func TestARuntimeErrorBecomesAWarning(t *testing.T) {
 func TestServerLimitsAndObserver(t *testing.T) {
 	var seen WriterStats
 	var seenErr error
+	reg := prometheus.NewRegistry()
 	done := make(chan struct{}, 1)
 	conn := serveStore(t, storeFunc(func(_ context.Context, _ *thanos.SeriesRequest, _ []*labels.Matcher, w *Writer) error {
 		for i := range 10 {
@@ -209,7 +213,7 @@ func TestServerLimitsAndObserver(t *testing.T) {
 			}
 		}
 		return nil
-	}), ServerConfig{Limits: Limits{Series: 4}, OnSeries: func(_ context.Context, st WriterStats, err error) {
+	}), ServerConfig{Limits: Limits{Series: 4}, Registerer: reg, OnSeries: func(_ context.Context, st WriterStats, err error) {
 		seen, seenErr = st, err
 		done <- struct{}{}
 	}})
@@ -220,6 +224,12 @@ func TestServerLimitsAndObserver(t *testing.T) {
 	<-done
 	require.EqualValues(t, 5, seen.Series)
 	require.ErrorIs(t, seenErr, ErrLimit)
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP thanos_store_selects_dropped_total Series calls that were refused because of a limit.
+# TYPE thanos_store_selects_dropped_total counter
+thanos_store_selects_dropped_total{reason="samples"} 0
+thanos_store_selects_dropped_total{reason="series"} 1
+`), "thanos_store_selects_dropped_total"))
 }
 
 func TestOtherServicesOfAServerStillWork(t *testing.T) {

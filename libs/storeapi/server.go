@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -32,6 +33,9 @@ type Store interface {
 type ServerConfig struct {
 	// Limits bound each Series answer.
 	Limits Limits
+	// Registerer takes the metrics that every server of the Store API has; nil is
+	// none.
+	Registerer prometheus.Registerer
 	// OnSeries, if set, is told about each Series answer.
 	OnSeries func(ctx context.Context, stats WriterStats, err error)
 }
@@ -39,17 +43,20 @@ type ServerConfig struct {
 // Register serves store on r. The gRPC server must have been made with
 // [ServerOption].
 func Register(r grpc.ServiceRegistrar, store Store, cfg ServerConfig) {
-	thanos.RegisterStoreServer(r, &server{store: store, cfg: cfg})
+	thanos.RegisterStoreServer(r, &server{store: store, cfg: cfg, metrics: newServerMetrics(cfg.Registerer)})
 }
 
 type server struct {
 	thanos.UnimplementedStoreServer
-	store Store
-	cfg   ServerConfig
+	store   Store
+	cfg     ServerConfig
+	metrics *serverMetrics
 }
 
 func (s *server) Series(req *thanos.SeriesRequest, stream grpc.ServerStreamingServer[thanos.SeriesResponse]) error {
 	ctx := stream.Context()
+	s.metrics.pending.Inc()
+	defer s.metrics.pending.Dec()
 	w := newWriter(func(f *outFrame) error { return stream.SendMsg(f) }, WriterOptions{
 		BatchSize: req.GetResponseBatchSize(), Limit: req.GetLimit(), Limits: s.cfg.Limits,
 	})
@@ -57,6 +64,7 @@ func (s *server) Series(req *thanos.SeriesRequest, stream grpc.ServerStreamingSe
 	if err == nil {
 		err = w.Flush()
 	}
+	s.metrics.answered(w.Stats(), s.cfg.Limits, err)
 	if s.cfg.OnSeries != nil {
 		s.cfg.OnSeries(ctx, w.Stats(), err)
 	}

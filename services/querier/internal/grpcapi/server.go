@@ -46,21 +46,20 @@ type Deps struct {
 
 // Server answers for a querier. It is safe for concurrent use.
 type Server struct {
-	cfg   Config
-	deps  Deps
-	store *measured
+	cfg  Config
+	deps Deps
 }
 
 // New returns a server.
 func New(cfg Config, deps Deps) *Server {
 	deps.Logger = deps.Logger.Named("grpcapi")
-	return &Server{cfg: cfg, deps: deps, store: newMeasured(fanout.Store{Proxy: deps.Proxy}, cfg.Limits, deps.Registerer)}
+	return &Server{cfg: cfg, deps: deps}
 }
 
 // Register adds all services to r, whose server must have been made with
 // storeapi.ServerOption.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
-	storeapi.Register(r, s.store, storeapi.ServerConfig{Limits: s.cfg.Limits, OnSeries: s.store.onSeries})
+	storeapi.Register(r, fanout.Store{Proxy: s.deps.Proxy}, storeapi.ServerConfig{Limits: s.cfg.Limits, Registerer: s.deps.Registerer})
 	info.RegisterInfoServer(r, &infoServer{deps: s.deps})
 	thanos.RegisterRulesServer(r, &rulesServer{gatherer: s.deps.Gatherer})
 	thanos.RegisterTargetsServer(r, &targetsServer{gatherer: s.deps.Gatherer})

@@ -18,12 +18,12 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"go.uber.org/zap"
 
+	"github.com/promontory-io/promontory/libs/gate"
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/tenancy"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
 	"github.com/promontory-io/promontory/services/querier/internal/engine"
-	"github.com/promontory-io/promontory/services/querier/internal/gate"
 	"github.com/promontory-io/promontory/services/querier/internal/gather"
 	"github.com/promontory-io/promontory/services/querier/internal/grpcapi"
 	"github.com/promontory-io/promontory/services/querier/internal/selects"

@@ -3,7 +3,7 @@ package selects
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/promontory-io/promontory/services/querier/internal/gate"
+	"github.com/promontory-io/promontory/libs/gate"
 )
 
 type metrics struct {

@@ -12,10 +12,10 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/promontory-io/promontory/libs/downsample"
+	"github.com/promontory-io/promontory/libs/gate"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
-	"github.com/promontory-io/promontory/services/querier/internal/gate"
 )
 
 // batchSize is how many series stores are asked to put into one frame.

@@ -11,9 +11,9 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/promontory-io/promontory/libs/gate"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
-	"github.com/promontory-io/promontory/services/querier/internal/gate"
 )
 
 // slabSize is how many series are allocated at once.

@@ -39,19 +39,18 @@ type Deps struct {
 type Server struct {
 	deps   Deps
 	limits storeapi.Limits
-	store  *measured
 }
 
 // New returns a server whose Series answers are bounded by limits.
 func New(limits storeapi.Limits, deps Deps) *Server {
 	deps.Logger = deps.Logger.Named("grpcapi")
-	return &Server{deps: deps, limits: limits, store: newMeasured(deps.Store, limits, deps.Registerer)}
+	return &Server{deps: deps, limits: limits}
 }
 
 // Register adds all services to r, whose server must have been made with
 // storeapi.ServerOption.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
-	storeapi.Register(r, s.store, storeapi.ServerConfig{Limits: s.limits, OnSeries: s.store.onSeries})
+	storeapi.Register(r, s.deps.Store, storeapi.ServerConfig{Limits: s.limits, Registerer: s.deps.Registerer})
 	info.RegisterInfoServer(r, &infoServer{deps: s.deps})
 	p := &peer{source: s.deps.Source, client: s.deps.Client}
 	thanos.RegisterRulesServer(r, &rulesServer{peer: p})

@@ -87,13 +87,12 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		mux.Handle("GET /api/v1/blocks", mw.Wrap("blocks", cfg.Web.CORS(blocks)))
 		cfg.Web.Mount(p.HTTP, "/", mux)
 	}
-	served := newMeasured(st, p.Registry)
 	_, err = p.GRPC(grpcserver.Options{
 		Register: []func(grpc.ServiceRegistrar){
 			func(r grpc.ServiceRegistrar) {
-				storeapi.Register(r, served, storeapi.ServerConfig{
-					Limits:   storeapi.Limits{Series: cfg.Limits.RequestSeries, Samples: cfg.Limits.RequestSamples},
-					OnSeries: served.onSeries,
+				storeapi.Register(r, st, storeapi.ServerConfig{
+					Limits:     storeapi.Limits{Series: cfg.Limits.RequestSeries, Samples: cfg.Limits.RequestSamples},
+					Registerer: p.Registry,
 				})
 			},
 			st.RegisterInfo,

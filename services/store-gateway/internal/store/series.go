@@ -23,7 +23,7 @@ const (
 
 // Series writes the series that match.
 func (s *Store) Series(ctx context.Context, req *thanos.SeriesRequest, ms []*labels.Matcher, w *storeapi.Writer) error {
-	leave, err := s.gate.enter(ctx)
+	leave, err := s.gate.Enter(ctx)
 	if err != nil {
 		return err
 	}

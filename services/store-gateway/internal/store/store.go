@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"go.uber.org/zap"
 
+	"github.com/promontory-io/promontory/libs/gate"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/blockread"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/blockset"
@@ -40,7 +41,7 @@ type Store struct {
 	cfg     Config
 	logger  *zap.Logger
 	metrics *metrics
-	gate    *gate
+	gate    *gate.Gate
 	view    atomic.Pointer[view]
 	// ready is whether the bucket has been looked through once.
 	ready atomic.Bool
@@ -57,7 +58,7 @@ type view struct {
 
 // New returns a store without blocks that is not ready. reg may be nil.
 func New(cfg Config, logger *zap.Logger, reg prometheus.Registerer) *Store {
-	s := &Store{cfg: cfg, logger: logger, metrics: newMetrics(reg), gate: newGate(cfg.Concurrency, reg)}
+	s := &Store{cfg: cfg, logger: logger, metrics: newMetrics(reg), gate: gate.NewFactory(reg, "thanos_bucket_store_series_gate_queries", cfg.Concurrency).New()}
 	s.view.Store(&view{})
 	return s
 }

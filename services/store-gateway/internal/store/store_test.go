@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
@@ -100,26 +98,6 @@ func TestAsideTouchesByLabelsTimesAndResolution(t *testing.T) {
 	require.True(t, a.touches(nil, eq(blockIDLabel, "X"), 150, 160, 5))
 	a.Known = false
 	require.True(t, a.touches(eq("cluster", "us1"), nil, 500, 600, 0), "nobody can tell")
-}
-
-func TestGateLetsInNoMoreThanItsSize(t *testing.T) {
-	t.Parallel()
-	reg := prometheus.NewRegistry()
-	g := newGate(2, reg)
-	leave1, err := g.enter(t.Context())
-	require.NoError(t, err)
-	_, err = g.enter(t.Context())
-	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	_, err = g.enter(ctx)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.InDelta(t, 2, testutil.ToFloat64(g.inFlight), 0)
-	leave1()
-	leave3, err := g.enter(t.Context())
-	require.NoError(t, err)
-	leave3()
-	require.InDelta(t, 3, testutil.ToFloat64(g.total), 0)
 }
 
 func TestSizesIsAHistogram(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"github.com/promontory-io/promontory/services/querier/internal/gate"
+	"github.com/promontory-io/promontory/libs/gate"
 )
 
 func TestOnlySoManyPassAtOnce(t *testing.T) {

@@ -103,6 +103,7 @@ func (failed) AtT() int64                    { return math.MinInt64 }
 func (failed) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
 	return math.MinInt64, nil
 }
+
 func (failed) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
 	return math.MinInt64, nil
 }

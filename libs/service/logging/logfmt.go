@@ -156,7 +156,7 @@ func (e *logfmtEncoder) AddBinary(k string, v []byte) {
 	e.AddString(k, base64.StdEncoding.EncodeToString(v))
 }
 func (e *logfmtEncoder) AddDuration(k string, v time.Duration) { e.AddString(k, v.String()) }
-func (e *logfmtEncoder) AddTime(k string, v time.Time) { e.AddString(k, v.UTC().Format(timeLayout)) }
+func (e *logfmtEncoder) AddTime(k string, v time.Time)         { e.AddString(k, v.UTC().Format(timeLayout)) }
 
 func (e *logfmtEncoder) AddBool(k string, v bool) { e.AddString(k, strconv.FormatBool(v)) }
 

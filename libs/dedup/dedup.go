@@ -14,28 +14,38 @@
 //     slightly off, so that the result has about the density of one replica.
 //   - chain, for replicas that hold identical samples. Every timestamp of every
 //     replica appears once.
+//   - exact, for both. It follows the chunks that miss least, fills their gaps from the others,
+//     and never makes a counter step back or a reset appear twice; exact.go has the rule.
+//
+// Exact needs the chunks themselves, and so there is MergeChunks, which does both steps
+// for any of the functions.
 package dedup
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/promontory-io/promontory/libs/downsample"
 )
 
 // Func names a way to merge replicas. The text is what flags and requests carry.
 type Func string
 
 const (
-	// Penalty is the default; see the package comment and penalty.go.
+	// Exact is the default; see the package comment and exact.go.
+	Exact Func = "exact"
+	// Penalty is for those who need the samples Thanos would choose; see the package comment and penalty.go.
 	Penalty Func = "penalty"
 	// Chain keeps every distinct timestamp; see the package comment and chain.go.
 	Chain Func = "chain"
 )
 
 // Funcs returns the names ParseFunc knows, the default first.
-func Funcs() []string { return []string{string(Penalty), string(Chain)} }
+func Funcs() []string { return []string{string(Exact), string(Penalty), string(Chain)} }
 
 // ParseFunc returns the function named s. The empty string is not a name: what it
 // means (the default here, no replica merging there) is the caller's to say.
@@ -64,10 +74,14 @@ type Options struct {
 	// penalty changes over to a replica that is behind what was already returned,
 	// that replica is lifted for good by the difference.
 	Counter bool
+	// TrueValues says that the resets of a counter are to be seen, as resets() must: penalty and
+	// chain then read counters of raw chunks as they are, instead of evening out the resets of each
+	// replica before merging. Exact never touches them.
+	TrueValues bool
 }
 
 // Merge merges the replicas of one series into one iterator, with timestamps
-// strictly ascending. The order of replicas decides ties and must be stable for
+// strictly ascending, by Penalty or Chain; Exact has to see chunks, use MergeChunks. The order of replicas decides ties and must be stable for
 // stable results. The iterators must be fresh, each in strictly ascending order;
 // the result owns them. With one replica the result is that very iterator, with
 // none it is empty.
@@ -90,11 +104,18 @@ func Merge(fn Func, replicas []chunkenc.Iterator, opts Options) chunkenc.Iterato
 type Merger struct {
 	folds []penaltyIterator
 	chain chainIterator
+	exact exactIterator
+
+	readers []*downsample.Reader
+	its     []chunkenc.Iterator
 }
 
 // Merge is like the function Merge. The returned iterator is valid until the next
 // call. replicas is not kept.
 func (m *Merger) Merge(fn Func, replicas []chunkenc.Iterator, opts Options) chunkenc.Iterator {
+	if fn == Exact {
+		return failed{err: errors.New("merge replicas: exact deduplication works on chunks, not on samples")}
+	}
 	switch len(replicas) {
 	case 0:
 		return chunkenc.NewNopIterator()
@@ -107,11 +128,8 @@ func (m *Merger) Merge(fn Func, replicas []chunkenc.Iterator, opts Options) chun
 		return &m.chain
 	case Penalty:
 		return m.fold(replicas, opts)
-	default:
-		// Func values come from ParseFunc; anything else is still no reason to panic
-		// or to answer with one replica as if it were all of them.
-		return failed{err: fmt.Errorf("unknown deduplication function %q", string(fn))}
 	}
+	return unknown(fn)
 }
 
 // fold merges pairwise from the left: ((r0, r1), r2), and so on.

@@ -35,7 +35,7 @@ func newDiscoverer(cfg EndpointsConfig, client grpcclient.Config, logger *zap.Lo
 	if cfg.SDConfig.IsSet() {
 		source, err := discovery.NewEndpointSource(cfg.SDConfig.Source(), cfg.SDConfig.Bytes, logger)
 		if err != nil {
-			return nil, fmt.Errorf("--endpoint.sd-config: %w", err)
+			return nil, err // it names the flag or the file
 		}
 		d.source = source
 	}

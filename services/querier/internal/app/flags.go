@@ -48,7 +48,7 @@ func (c *Config) bindQuery(fs *pflag.FlagSet) {
 	flags.Int(fs, &q.MaxConcurrentSelects, "query.max-concurrent-select", "How many selects of one query are opened at once.")
 	flags.Duration(fs, &q.LookbackDelta, "query.lookback-delta", "How old a sample may be to count at an instant; 0 leaves it to the engine: 5m.")
 	flags.Bool(fs, &q.DynamicLookbackDelta, "query.dynamic-lookback-delta", "Look back further where downsampled data may be served.")
-	flags.Enum(fs, &q.DedupFunc, "deduplication.func", "How the replicas of a series are merged: penalty for servers that scrape on their own, chain for copies with the same samples.", string(dedup.Penalty), string(dedup.Chain))
+	flags.Enum(fs, &q.DedupFunc, "deduplication.func", "How the replicas of a series are merged: penalty and exact for servers that scrape on their own (exact keeps true values and shows each reset once), chain for copies with the same samples.", dedup.Funcs()...)
 	flags.List(fs, &q.ReplicaLabels, "query.replica-label", "Label that tells replicas apart. May be repeated or comma separated.")
 	flags.List(fs, &q.PartitionLabels, "query.partition-label", "Label that tells which part of the data an engine owns, for distributed queries. May be repeated or comma separated.")
 	flags.Bool(fs, &q.OverlappingInterval, "query.distributed-with-overlapping-interval", "Allow engines of distributed queries to overlap in time.")

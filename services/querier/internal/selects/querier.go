@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/promontory-io/promontory/libs/dedup"
 	"github.com/promontory-io/promontory/libs/downsample"
 	"github.com/promontory-io/promontory/libs/gate"
 	"github.com/promontory-io/promontory/libs/storeapi"
@@ -97,6 +98,10 @@ func (q *querier) request(hints *storage.SelectHints) (*thanos.SeriesRequest, vi
 	if q.opts.dedups() {
 		req.WithoutReplicaLabels = q.opts.ReplicaLabels
 		v.merge = q.creator.cfg.Dedup
+		if !req.GetSkipChunks() {
+			// What is chosen for a time must not depend on where the range begins.
+			mint, maxt = dedup.Widened(v.merge, mint, maxt, resolution)
+		}
 	}
 	req.MinTime, req.MaxTime = mint, maxt
 	return req, v

@@ -80,7 +80,7 @@ func pair(t testing.TB) []endpoints.Endpoint {
 func TestReplicasBecomeOneSeriesWithoutGaps(t *testing.T) {
 	t.Parallel()
 	eps := pair(t)
-	for _, fn := range []dedup.Func{dedup.Penalty, dedup.Chain} {
+	for _, fn := range []dedup.Func{dedup.Penalty, dedup.Chain, dedup.Exact} {
 		t.Run(string(fn), func(t *testing.T) {
 			t.Parallel()
 			c := creator(selects.Config{Dedup: fn}, eps...)

@@ -159,7 +159,7 @@ func TestKilledProcess(t *testing.T) {
 				_ = os.WriteFile(name, []byte(`{"ulid":`), 0o644)
 			}
 		}
-		os.Exit(killedCode) //nolint:forbidigo // the kill that is tested
+		os.Exit(killedCode)
 		return nil
 	}
 	s, _ := newShipper(t, bkt, ship.Config{Dir: os.Getenv(envTSDB)})

@@ -1,0 +1,280 @@
+// Package api is the HTTP surface of the compactor: the block viewer's calls, with marks to
+// be set and taken off, and what the compactor is doing and will do.
+//
+//	GET  /api/v1/blocks?view=global|loaded   all blocks of the bucket, or those worked with
+//	POST /api/v1/blocks/mark                 id, action, detail
+//	GET  /api/v1/compactor/status            running, set aside, resting, events
+//	GET  /api/v1/compactor/plan[?format=text] what will be done, in order
+//	GET  /api/v1/status/{flags,buildinfo,runtimeinfo}
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/common/version"
+	"github.com/thanos-io/objstore"
+	"go.uber.org/zap"
+
+	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/promapi"
+	"github.com/promontory-io/promontory/libs/promapi/promtypes"
+	"github.com/promontory-io/promontory/services/compactor/internal/mark"
+	"github.com/promontory-io/promontory/services/compactor/internal/run"
+)
+
+// Config is how the API behaves.
+type Config struct {
+	// Label is the external label that pages group blocks by.
+	Label string
+	// DisableAdmin refuses marks.
+	DisableAdmin bool
+	// Flags are shown under status/flags.
+	Flags map[string]string
+}
+
+// API answers requests. Safe for concurrent use.
+type API struct {
+	cfg    Config
+	logger *zap.Logger
+	bkt    objstore.Bucket
+	runner *run.Runner
+	start  time.Time
+
+	mu     sync.Mutex // guards global
+	global Blocks
+}
+
+// Blocks is the answer to /api/v1/blocks.
+type Blocks struct {
+	Label       string        `json:"label"`
+	Blocks      []*block.Meta `json:"blocks"`
+	RefreshedAt time.Time     `json:"refreshedAt"`
+	Err         *string       `json:"err"`
+}
+
+// New returns an API over what r does in bkt.
+func New(cfg Config, logger *zap.Logger, bkt objstore.Bucket, r *run.Runner) *API {
+	return &API{cfg: cfg, logger: logger.Named("api"), bkt: bkt, runner: r, start: time.Now(), global: Blocks{Blocks: []*block.Meta{}}}
+}
+
+// SetGlobal sets what the global view shows: all blocks of the bucket, or the error of the
+// attempt to list them, in which case the former blocks stay.
+func (a *API) SetGlobal(metas []*block.Meta, now time.Time, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.global.RefreshedAt = now
+	if err != nil {
+		text := err.Error()
+		a.global.Err = &text
+		return
+	}
+	a.global.Blocks, a.global.Err = sorted(metas), nil
+}
+
+func sorted(metas []*block.Meta) []*block.Meta {
+	out := slices.Clone(metas)
+	if out == nil {
+		out = []*block.Meta{}
+	}
+	slices.SortFunc(out, func(x, y *block.Meta) int {
+		if x.MinTime != y.MinTime {
+			if x.MinTime < y.MinTime {
+				return -1
+			}
+			return 1
+		}
+		return x.ULID.Compare(y.ULID)
+	})
+	return out
+}
+
+// Handler returns the routes. wrap gives each handler, by name, what all handlers get.
+func (a *API) Handler(wrap func(name string, h http.Handler) http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern, name string, f func(r *http.Request) (promapi.Data, error)) {
+		mux.Handle(pattern, wrap(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			data, err := f(r)
+			if err != nil {
+				err = promapi.RespondError(w, err)
+			} else {
+				err = promapi.Respond(w, data, promapi.Notes{})
+			}
+			if err != nil {
+				a.logger.Debug("response not sent", zap.Error(err))
+			}
+		})))
+	}
+	handle("GET /api/v1/blocks", "blocks", a.blocks)
+	handle("POST /api/v1/blocks/mark", "blocks_mark", a.mark)
+	handle("GET /api/v1/compactor/status", "compactor_status", a.status)
+	handle("GET /api/v1/status/flags", "status_flags", func(*http.Request) (promapi.Data, error) {
+		return promapi.JSON{Value: promtypes.Flags(a.cfg.Flags)}, nil
+	})
+	handle("GET /api/v1/status/buildinfo", "status_build", a.build)
+	handle("GET /api/v1/status/runtimeinfo", "status_runtime", a.runtime)
+	mux.Handle("GET /api/v1/compactor/plan", wrap("compactor_plan", http.HandlerFunc(a.plan)))
+	mux.Handle("OPTIONS /api/v1/", wrap("options", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})))
+	return mux
+}
+
+func (a *API) blocks(r *http.Request) (promapi.Data, error) {
+	if r.FormValue("view") != "loaded" {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		out := a.global
+		out.Label = a.cfg.Label
+		return promapi.JSON{Value: out}, nil
+	}
+	s := a.runner.Snapshot()
+	out := Blocks{Label: a.cfg.Label, Blocks: sorted(s.Metas), RefreshedAt: s.Synced}
+	if s.Err != nil {
+		text := s.Err.Error()
+		out.Err = &text
+	}
+	return promapi.JSON{Value: out}, nil
+}
+
+// The actions of /api/v1/blocks/mark. The first two are those of other block viewers.
+const (
+	ActionDelete          = "DELETION"
+	ActionNoCompact       = "NO_COMPACTION"
+	ActionNoDownsample    = "NO_DOWNSAMPLING"
+	ActionKeep            = "REMOVE_DELETION"
+	ActionAllowCompact    = "REMOVE_NO_COMPACTION"
+	ActionAllowDownsample = "REMOVE_NO_DOWNSAMPLING"
+)
+
+func (a *API) mark(r *http.Request) (promapi.Data, error) {
+	id, err := ulid.ParseStrict(r.FormValue("id"))
+	if err != nil {
+		return nil, promapi.BadData("ULID %q is not valid: %w", r.FormValue("id"), err)
+	}
+	action, detail := r.FormValue("action"), r.FormValue("detail")
+	do, ok := a.actions(r.Context(), id, detail)[action]
+	if !ok {
+		return nil, promapi.BadData("not supported marker %q: use %s, %s, %s, %s, %s or %s", action,
+			ActionDelete, ActionNoCompact, ActionNoDownsample, ActionKeep, ActionAllowCompact, ActionAllowDownsample)
+	}
+	if a.cfg.DisableAdmin {
+		return nil, promapi.NewError(promapi.ErrorInternal, errors.New("admin operations are disabled (--disable-admin-operations)"))
+	}
+	if err := do(); err != nil {
+		if errors.Is(err, block.ErrMarkNotFound) {
+			return nil, promapi.BadData("%w", err)
+		}
+		return nil, promapi.NewError(promapi.ErrorInternal, err)
+	}
+	return nil, nil
+}
+
+func (a *API) actions(ctx context.Context, id ulid.ULID, detail string) map[string]func() error {
+	now := time.Now()
+	return map[string]func() error{
+		ActionDelete: func() error {
+			_, err := mark.Deletion(ctx, a.logger, a.bkt, id, detail, now)
+			return err
+		},
+		ActionNoCompact: func() error {
+			_, err := mark.NoCompact(ctx, a.logger, a.bkt, id, block.ReasonManual, detail, now)
+			return err
+		},
+		ActionNoDownsample: func() error {
+			_, err := mark.NoDownsample(ctx, a.logger, a.bkt, id, block.ReasonManual, detail, now)
+			return err
+		},
+		ActionKeep: func() error { return a.keep(ctx, id) },
+		ActionAllowCompact: func() error {
+			return block.RemoveMark(ctx, a.logger, a.bkt, id, block.NoCompactMarkFilename)
+		},
+		ActionAllowDownsample: func() error {
+			return block.RemoveMark(ctx, a.logger, a.bkt, id, block.NoDownsampleMarkFilename)
+		},
+	}
+}
+
+// keep takes a deletion mark off a block that is still whole. Where meta.json has gone the
+// deletion has begun, and without its mark the rest would pass for an upload under way.
+func (a *API) keep(ctx context.Context, id ulid.ULID) error {
+	whole, err := block.Exists(ctx, a.bkt, id)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		return promapi.BadData("block %s is being deleted already", id)
+	}
+	return block.RemoveMark(ctx, a.logger, a.bkt, id, block.DeletionMarkFilename)
+}
+
+// Status is the answer to /api/v1/compactor/status.
+type Status struct {
+	Synced  time.Time     `json:"synced"`
+	Err     string        `json:"err,omitempty"`
+	Blocks  int           `json:"blocks"`
+	Running []run.Running `json:"running"`
+	// Quarantined are blocks that are left out of the work, and why.
+	Quarantined []run.Aside   `json:"quarantined"`
+	Resting     []run.Resting `json:"resting"`
+	Events      []run.Event   `json:"events"`
+}
+
+func (a *API) status(*http.Request) (promapi.Data, error) {
+	s := a.runner.Snapshot()
+	out := Status{Synced: s.Synced, Blocks: len(s.Metas), Running: s.Running, Quarantined: s.Aside, Resting: s.Resting, Events: s.Events}
+	if s.Err != nil {
+		out.Err = s.Err.Error()
+	}
+	return promapi.JSON{Value: out}, nil
+}
+
+func (a *API) plan(w http.ResponseWriter, r *http.Request) {
+	var text bytes.Buffer
+	if r.FormValue("format") == "text" {
+		if err := a.runner.PrintPlan(r.Context(), &text); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = text.WriteTo(w) // a client that has gone needs no answer
+		return
+	}
+	rounds, err := a.runner.Plan(r.Context())
+	if err != nil {
+		err = promapi.RespondError(w, promapi.NewError(promapi.ErrorInternal, err))
+	} else {
+		err = promapi.Respond(w, promapi.JSON{Value: planOf(rounds, a.runner.Snapshot().Rate)}, promapi.Notes{})
+	}
+	if err != nil {
+		a.logger.Debug("response not sent", zap.Error(err))
+	}
+}
+
+func (a *API) build(*http.Request) (promapi.Data, error) {
+	return promapi.JSON{Value: promtypes.BuildInfo{
+		Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch,
+		BuildUser: version.BuildUser, BuildDate: version.BuildDate, GoVersion: version.GoVersion,
+	}}, nil
+}
+
+func (a *API) runtime(*http.Request) (promapi.Data, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = fmt.Sprintf("unknown: %v", err)
+	}
+	return promapi.JSON{Value: promtypes.RuntimeInfo{
+		StartTime: a.start, CWD: dir, GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0),
+		GOGC: os.Getenv("GOGC"), GODEBUG: os.Getenv("GODEBUG"), GOMEMLIMIT: debug.SetMemoryLimit(-1),
+	}}, nil
+}

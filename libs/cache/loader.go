@@ -24,10 +24,15 @@ func NewLoader(c Cache) *Loader { return &Loader{cache: c} }
 // fetch runs with the context of one of the callers that wait for it. When that caller goes away, one of the others
 // fetches again. Errors are not cached, but all who wait for the same fetch get its error.
 func (l *Loader) GetOrFetch(ctx context.Context, key string, ttl time.Duration, fetch func(context.Context) ([]byte, error)) ([]byte, error) {
+	if value := l.cache.Get(ctx, []string{key})[0]; value != nil {
+		return value, nil
+	}
+	return l.Fetch(ctx, key, ttl, fetch)
+}
+
+// Fetch is GetOrFetch for who has just missed the key: it does not look again before it fetches.
+func (l *Loader) Fetch(ctx context.Context, key string, ttl time.Duration, fetch func(context.Context) ([]byte, error)) ([]byte, error) {
 	for {
-		if value := l.cache.Get(ctx, []string{key})[0]; value != nil {
-			return value, nil
-		}
 		led := false
 		flight := l.flights.DoChan(key, func() (any, error) {
 			led = true

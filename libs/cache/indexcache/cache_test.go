@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bradfitz/gomemcache/memcache"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -16,6 +17,10 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/promontory-io/promontory/libs/cache"
+	"github.com/promontory-io/promontory/libs/cache/cachetest"
+	"github.com/promontory-io/promontory/libs/cache/memcached"
+	"github.com/promontory-io/promontory/libs/cache/redis"
+	"github.com/promontory-io/promontory/libs/cache/remote"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -222,57 +227,156 @@ func TestMemoryExposesTheFamiliesThatDashboardsRead(t *testing.T) {
 func TestConfigs(t *testing.T) {
 	t.Parallel()
 	day := 24 * time.Hour
+	memory := func(m MemoryConfig, ttl time.Duration, kinds ...Item) Config {
+		cfg := DefaultConfig()
+		cfg.Backend.Memory, cfg.TTL, cfg.Enabled = m, ttl, kinds
+		return cfg
+	}
 	for text, want := range map[string]Config{
 		"type: in-memory": DefaultConfig(),
-		"type: IN-MEMORY\nconfig: {max_size: 100MB, max_item_size: 1MiB}\nenabled_items: [Series, Postings]\nttl: 1d": {
-			Type: TypeInMemory, Memory: MemoryConfig{MaxSize: 100 * cache.MiB, MaxItemSize: cache.MiB}, Enabled: []Item{Series, Postings}, TTL: day,
-		},
-		"type: IN-MEMORY\nconfig:\n  max_size: 1000\nttl: 90m": {
-			Type: TypeInMemory, Memory: MemoryConfig{MaxSize: 1000, MaxItemSize: 1000}, TTL: 90 * time.Minute,
-		},
+		"type: IN-MEMORY\nconfig: {max_size: 100MB, max_item_size: 1MiB}\nenabled_items: [Series, Postings]\nttl: 1d": memory(
+			MemoryConfig{MaxSize: 100 * cache.MiB, MaxItemSize: cache.MiB}, day, Series, Postings),
+		"type: IN-MEMORY\nconfig:\n  max_size: 1000\nttl: 90m": memory(MemoryConfig{MaxSize: 1000, MaxItemSize: 1000}, 90*time.Minute),
 	} {
-		cfg, err := ParseConfig([]byte(text))
+		cfg, err := ParseConfig("f", []byte(text))
 		require.NoError(t, err, text)
 		require.Equal(t, want, cfg, text)
-		c, err := New(cfg, zap.NewNop(), prometheus.NewRegistry())
+		c, closer, err := New(cfg, zap.NewNop(), prometheus.NewRegistry())
 		require.NoError(t, err)
 		require.IsType(t, &Memory{}, c)
+		require.NoError(t, closer.Close())
 	}
 	for text, want := range map[string]string{
-		"":                                   "index cache type is missing (known: IN-MEMORY, MEMCACHED, REDIS)",
-		"type: memcached":                    "index cache type MEMCACHED is not in this version yet (there is: IN-MEMORY)",
-		"type: redis\nconfig: {addr: 'x:1'}": "index cache type REDIS is not in this version yet (there is: IN-MEMORY)",
-		"type: DISK":                         `unknown index cache type "DISK" (known: IN-MEMORY, MEMCACHED, REDIS)`,
-		"type: IN-MEMORY\nconfig:\n  max_sise: 1":                  `line 3: unknown key "max_sise"`,
-		"type: IN-MEMORY\nconfg: {}":                               `line 2: unknown key "confg"`,
-		"type: IN-MEMORY\nconfig:\n  max_size: much":               `line 3: "much" is not a size in bytes such as 1000, 250MB or 1GiB`,
-		"type: IN-MEMORY\nconfig:\n  max_size: 0":                  "max_size must be more than 0",
-		"type: IN-MEMORY\nconfig: {max_size: 1, max_item_size: 2}": "max_item_size 2B is more than max_size 1B",
-		"type: IN-MEMORY\nenabled_items: [Chunks]":                 `enabled_items: unknown item "Chunks" (known: Postings, Series, ExpandedPostings)`,
-		"type: IN-MEMORY\n---\ntype: REDIS":                        "more than one YAML document",
-		"type: [":                                                  "line 1: did not find expected node content",
-		"- a":                                                      "line 1: cannot unmarshal !!seq",
+		"":                      "f: index cache type is missing (known: IN-MEMORY, MEMCACHED, REDIS)",
+		"type: DISK":            `f:1: unknown index cache type "DISK" (known: IN-MEMORY, MEMCACHED, REDIS)`,
+		"config: {}\ntype: 1.5": `f:2: unknown index cache type "1.5" (known: IN-MEMORY, MEMCACHED, REDIS)`,
+		"type: GROUPCACHE":      `f:1: index cache type GROUPCACHE is not supported; use IN-MEMORY, MEMCACHED or REDIS`,
+		"type: memcached":       "f: config: addresses: there must be at least one",
+		"type: redis":           "f: config: addr: there must be an address",
+		"type: redis\nconfig: {addr: 'x:1', addresses: []}":             `f:2: unknown key "addresses"`,
+		"type: memcached\nconfig:\n  addresses: [a:1]\n  timeout: soon": `f:4: "soon" is not a duration such as 500ms, 1h30m or 7d`,
+		"type: memcached\nconfig: {addresses: [dns+a]}":                 `f: config: addresses: address "dns+a": missing port`,
+		"type: IN-MEMORY\nconfig:\n  max_sise: 1":                       `f:3: unknown key "max_sise"`,
+		"type: IN-MEMORY\nconfg: {}":                                    `f:2: unknown key "confg"`,
+		"type: IN-MEMORY\nttl: -1s":                                     `f:2: "-1s" is a negative duration`,
+		"type: IN-MEMORY\nconfig:\n  max_size: much":                    `f:3: "much" is not a size in bytes such as 1000, 250MB or 1GiB`,
+		"type: IN-MEMORY\nconfig:\n  max_size: 0":                       "f: config: max_size must be more than 0",
+		"type: IN-MEMORY\nconfig: {max_size: 1, max_item_size: 2}":      "f: config: max_item_size 2B is more than max_size 1B",
+		"type: IN-MEMORY\nenabled_items: [Chunks]":                      `f: enabled_items: unknown item "Chunks" (known: Postings, Series, ExpandedPostings)`,
+		"type: IN-MEMORY\n---\ntype: REDIS":                             "f:2: more than one YAML document",
+		"type: [":                                                       "f:1: did not find expected node content",
+		"- a":                                                           "f:1: a list is not a map of keys",
 	} {
-		_, err := ParseConfig([]byte(text))
+		_, err := ParseConfig("f", []byte(text))
 		require.EqualError(t, err, want, text)
 	}
-	_, err := New(Config{Type: TypeRedis}, zap.NewNop(), nil)
-	require.ErrorContains(t, err, "not in this version yet")
-	_, err = New(Config{Type: TypeInMemory}, zap.NewNop(), nil)
-	require.ErrorContains(t, err, "max_size must be more than 0")
+	_, _, err := New(Config{}, zap.NewNop(), nil)
+	require.ErrorContains(t, err, "unknown type")
+}
+
+// Every key that there is, with the values that users of other programs have in their files.
+func TestConfigsOfSharedCaches(t *testing.T) {
+	t.Parallel()
+	cfg, err := ParseConfig("f", []byte(`
+type: MEMCACHED
+config:
+  addresses: ["dnssrv+_client._tcp.memcached.svc", "10.0.0.1:11211"]
+  timeout: 1s
+  max_idle_connections: 5
+  max_async_concurrency: 6
+  max_async_buffer_size: 7
+  max_get_multi_concurrency: 8
+  max_item_size: 2MiB
+  max_get_multi_batch_size: 9
+  dns_provider_update_interval: 20s
+  auto_discovery: true
+  set_async_circuit_breaker_config:
+    {enabled: true, half_open_max_requests: 1, open_duration: 2s, min_requests: 3, consecutive_failures: 4, failure_percent: 0.5}
+enabled_items: [ExpandedPostings]
+ttl: 48h
+`))
+	require.NoError(t, err)
+	require.Equal(t, memcached.Config{
+		Addresses: []string{"dnssrv+_client._tcp.memcached.svc", "10.0.0.1:11211"}, Timeout: cache.Duration(time.Second),
+		MaxIdleConnections: 5, MaxAsyncConcurrency: 6, MaxAsyncBufferSize: 7, MaxGetMultiConcurrency: 8, MaxItemSize: 2 * cache.MiB,
+		MaxGetMultiBatchSize: 9, DNSProviderUpdateInterval: cache.Duration(20 * time.Second), AutoDiscovery: true,
+		Breaker: remote.BreakerConfig{
+			Enabled: true, HalfOpenMaxRequests: 1, OpenDuration: cache.Duration(2 * time.Second), MinRequests: 3, ConsecutiveFailures: 4, FailurePercent: 0.5,
+		},
+	}, cfg.Backend.Memcached)
+	require.Equal(t, 48*time.Hour, cfg.TTL)
+
+	cfg, err = ParseConfig("f", []byte(`
+type: REDIS
+config:
+  addr: "a:1,b:2"
+  username: u
+  password: p
+  db: 1
+  prefix: x
+  dial_timeout: 1s
+  read_timeout: 2s
+  write_timeout: 3s
+  max_get_multi_concurrency: 4
+  get_multi_batch_size: 5
+  max_set_multi_concurrency: 6
+  set_multi_batch_size: 7
+  tls_enabled: true
+  tls_config: {ca_file: a, cert_file: b, key_file: c, server_name: d, insecure_skip_verify: true, min_version: TLS12}
+  cache_size: 1MiB
+  master_name: m
+  max_async_buffer_size: 8
+  max_async_concurrency: 9
+  set_async_circuit_breaker_config: {enabled: false}
+`))
+	require.NoError(t, err)
+	require.Equal(t, redis.Config{
+		Addr: "a:1,b:2", Username: "u", Password: "p", DB: 1, Prefix: "x", MasterName: "m",
+		DialTimeout: cache.Duration(time.Second), ReadTimeout: cache.Duration(2 * time.Second), WriteTimeout: cache.Duration(3 * time.Second),
+		MaxGetMultiConcurrency: 4, GetMultiBatchSize: 5, MaxSetMultiConcurrency: 6, SetMultiBatchSize: 7,
+		TLSEnabled: true, TLS: redis.TLSConfig{CAFile: "a", CertFile: "b", KeyFile: "c", ServerName: "d", InsecureSkipVerify: true, MinVersion: "TLS12"},
+		CacheSize: cache.MiB, MaxAsyncBufferSize: 8, MaxAsyncConcurrency: 9, Breaker: remote.DefaultBreakerConfig(),
+	}, cfg.Backend.Redis)
+}
+
+func TestSharedInMemcached(t *testing.T) {
+	t.Parallel()
+	s := cachetest.Memcached(t)
+	cfg, err := ParseConfig("f", []byte("type: MEMCACHED\nconfig: {addresses: ['"+s.Addr+"']}"))
+	require.NoError(t, err)
+	c, closer, err := New(cfg, zap.NewNop(), prometheus.NewRegistry())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, closer.Close()) }()
+	require.Eventually(t, func() bool {
+		c.StoreSeries("", blockA, 7, []byte("entry"))
+		values := make([][]byte, 2)
+		return c.Series(t.Context(), "", blockA, []storage.SeriesRef{6, 7}, values) == 1 && string(values[1]) == "entry"
+	}, 10*time.Second, time.Millisecond)
+
+	// What is in the server is what other programs look for.
+	raw := memcache.New(s.Addr)
+	defer func() { require.NoError(t, raw.Close()) }()
+	item, err := raw.Get("S:01ARZ3NDEKTSV4RRFFQ69G5FAV:7")
+	require.NoError(t, err)
+	require.Equal(t, "entry", string(item.Value))
+	require.NoError(t, raw.Set(&memcache.Item{Key: PostingsKey(blockA, labels.Label{Name: "foo", Value: "bar"}), Value: []byte("theirs")}))
+	values := make([][]byte, 1)
+	require.Equal(t, 1, c.Postings(t.Context(), "", blockA, []labels.Label{{Name: "foo", Value: "bar"}}, values))
+	require.Equal(t, "theirs", string(values[0]))
 }
 
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte("type: IN-MEMORY\nconfig: {max_size: 1GB}\nenabled_items: [Series]\nttl: 24h"))
-	f.Add([]byte("type: redis\nconfig: {addr: x}"))
+	f.Add([]byte("type: redis\nconfig: {addr: x, tls_config: {min_version: '1.2'}}"))
+	f.Add([]byte("type: memcached\nconfig: {addresses: [x:1], set_async_circuit_breaker_config: {enabled: true}}"))
 	f.Add([]byte("type: &a [*a]"))
 	f.Add([]byte("type: IN-MEMORY\n\"0 0\": x"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		cfg, err := ParseConfig(text)
+		cfg, err := ParseConfig("f", text)
 		if err == nil {
-			require.NoError(t, cfg.Validate())
+			require.NoError(t, cfg.Backend.Validate())
 		} else {
-			require.NotContains(t, strings.TrimSpace(err.Error()), "indexcache.")
+			require.True(t, strings.HasPrefix(err.Error(), "f:"), err)
 		}
 	})
 }

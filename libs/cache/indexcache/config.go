@@ -1,94 +1,57 @@
 package indexcache
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/model"
-	"github.com/promontory-io/promontory/libs/cache"
 	"go.uber.org/zap"
-	"go.yaml.in/yaml/v3"
-)
 
-// Types of index caches, as configurations name them in upper or lower case.
-const (
-	TypeInMemory  = "IN-MEMORY"
-	TypeMemcached = "MEMCACHED"
-	TypeRedis     = "REDIS"
+	"github.com/promontory-io/promontory/libs/cache"
+	"github.com/promontory-io/promontory/libs/cache/backend"
 )
 
 // Config is an index cache configuration.
 type Config struct {
-	// Type is one of the types above.
-	Type string
-	// Memory is for TypeInMemory.
-	Memory MemoryConfig
+	// Backend is where items are kept.
+	Backend backend.Config
 	// Enabled are the kinds that are kept; empty stands for all.
 	Enabled []Item
 	// TTL is how long shared caches keep an item. A cache in memory does not need it.
 	TTL time.Duration
 }
 
+const defaultTTL = 24 * time.Hour
+
 // DefaultConfig returns a cache in memory of 250 MiB, for items of up to 125 MiB.
 func DefaultConfig() Config {
-	return Config{
-		Type:   TypeInMemory,
-		Memory: MemoryConfig{MaxSize: 250 * cache.MiB, MaxItemSize: defaultMaxItemSize},
-		TTL:    24 * time.Hour,
-	}
+	cfg := Config{Backend: backend.DefaultConfig(), TTL: defaultTTL}
+	cfg.Backend.Memory = cfg.Backend.Memory.WithDefaults()
+	return cfg
 }
 
-// document is the YAML of a configuration; C is what its type is configured by.
-type document[C any] struct {
-	Type         string         `yaml:"type"`
-	Config       C              `yaml:"config"`
+// extra is what an index cache has besides a backend.
+type extra struct {
 	EnabledItems []string       `yaml:"enabled_items"`
-	TTL          model.Duration `yaml:"ttl"`
+	TTL          cache.Duration `yaml:"ttl"`
 }
 
 // ParseConfig reads a configuration: type, config, enabled_items, ttl. Unknown keys are errors. Errors are one line and
-// say where in the text they are.
-func ParseConfig(text []byte) (Config, error) {
-	cfg := DefaultConfig()
-	var loose document[yaml.Node]
-	if err := yaml.Unmarshal(text, &loose); err != nil {
-		return Config{}, plainYAMLError(err)
-	}
-	cfg.Type = strings.ToUpper(loose.Type)
-	switch cfg.Type {
-	case TypeInMemory:
-	case TypeMemcached, TypeRedis:
-		return Config{}, fmt.Errorf("index cache type %s is not in this version yet (there is: %s)", cfg.Type, TypeInMemory)
-	case "":
-		return Config{}, fmt.Errorf("index cache type is missing (known: %s)", knownTypes())
-	default:
-		return Config{}, fmt.Errorf("unknown index cache type %q (known: %s)", loose.Type, knownTypes())
-	}
-	strict := document[MemoryConfig]{Config: MemoryConfig{MaxSize: cfg.Memory.MaxSize}, TTL: model.Duration(cfg.TTL)}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(&strict); err != nil {
-		return Config{}, plainYAMLError(err)
-	}
-	if err := dec.Decode(&loose); !errors.Is(err, io.EOF) {
-		return Config{}, errors.New("more than one YAML document")
-	}
-	cfg.Memory, cfg.TTL = strict.Config.withDefaults(), time.Duration(strict.TTL)
-	var err error
-	if cfg.Enabled, err = parseItems(strict.EnabledItems); err != nil {
+// begin with the source, a file or a flag, and where there is one the line.
+func ParseConfig(source string, text []byte) (Config, error) {
+	e := extra{TTL: cache.Duration(defaultTTL)}
+	b, err := backend.Parse("index cache", source, text, &e)
+	if err != nil {
 		return Config{}, err
 	}
-	return cfg, cfg.Validate()
+	cfg := Config{Backend: b, TTL: time.Duration(e.TTL)}
+	if cfg.Enabled, err = parseItems(e.EnabledItems); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", source, err)
+	}
+	return cfg, nil
 }
-
-func knownTypes() string { return strings.Join([]string{TypeInMemory, TypeMemcached, TypeRedis}, ", ") }
 
 func parseItems(names []string) ([]Item, error) {
 	var parsed []Item
@@ -102,48 +65,27 @@ func parseItems(names []string) ([]Item, error) {
 	return parsed, nil
 }
 
-// Validate returns all that is wrong with the configuration.
-func (c Config) Validate() error {
-	var errs []error
-	if c.Memory.MaxSize <= 0 {
-		errs = append(errs, errors.New("max_size must be more than 0"))
+// New returns the cache that a configuration asks for, and what has to be closed once it is not used any more. The
+// registry may be nil.
+func New(cfg Config, logger *zap.Logger, reg prometheus.Registerer) (Cache, io.Closer, error) {
+	if err := cfg.Backend.Validate(); err != nil {
+		return nil, nil, fmt.Errorf("index cache: %w", err)
 	}
-	if c.Memory.MaxItemSize < 0 {
-		errs = append(errs, errors.New("max_item_size must not be negative"))
+	if cfg.Backend.Type != backend.TypeInMemory {
+		shared, err := backend.Open("index-cache", cfg.Backend, logger, reg)
+		if err != nil {
+			return nil, nil, fmt.Errorf("index cache: %w", err)
+		}
+		logger.Info("shared index cache", zap.String("type", cfg.Backend.Type), zap.Duration("ttl", cfg.TTL), zap.Stringers("enabled_items", cfg.Enabled))
+		return NewShared(shared, cfg.TTL, cfg.Enabled, reg), shared, nil
 	}
-	if c.Memory.MaxItemSize > c.Memory.MaxSize {
-		errs = append(errs, fmt.Errorf("max_item_size %s is more than max_size %s", c.Memory.MaxItemSize, c.Memory.MaxSize))
-	}
-	return errors.Join(errs...)
-}
-
-// New returns the cache that a configuration asks for. The registry may be nil.
-func New(cfg Config, logger *zap.Logger, reg prometheus.Registerer) (Cache, error) {
-	if cfg.Type != TypeInMemory {
-		return nil, fmt.Errorf("index cache type %q is not in this version yet (there is: %s)", cfg.Type, TypeInMemory)
-	}
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("index cache: %w", err)
-	}
-	cfg.Memory = cfg.Memory.withDefaults()
+	m := cfg.Backend.Memory.WithDefaults()
 	logger.Info("index cache in memory",
-		zap.Stringer("max_size", cfg.Memory.MaxSize), zap.Stringer("max_item_size", cfg.Memory.MaxItemSize), zap.Stringers("enabled_items", cfg.Enabled))
-	return NewMemory(cfg.Memory, cfg.Enabled, reg), nil
+		zap.Stringer("max_size", m.MaxSize), zap.Stringer("max_item_size", m.MaxItemSize), zap.Stringers("enabled_items", cfg.Enabled))
+	return NewMemory(m, cfg.Enabled, reg), nothing{}, nil
 }
 
-var (
-	unknownField = regexp.MustCompile(`field (.+?) not found in type \S+`)
-	goType       = regexp.MustCompile(` into \S+$`)
-)
+// nothing closes nothing.
+type nothing struct{}
 
-// plainYAMLError says what the YAML library says, on one line and without the names of Go types.
-func plainYAMLError(err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	text = strings.TrimPrefix(text, "unmarshal errors:\n")
-	parts := strings.Split(text, "\n")
-	for i, part := range parts {
-		part = unknownField.ReplaceAllString(strings.TrimSpace(part), `unknown key "$1"`)
-		parts[i] = goType.ReplaceAllString(part, "")
-	}
-	return errors.New(strings.Join(parts, "; "))
-}
+func (nothing) Close() error { return nil }

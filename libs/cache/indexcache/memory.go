@@ -16,21 +16,7 @@ import (
 )
 
 // MemoryConfig sizes a Memory.
-type MemoryConfig struct {
-	// MaxSize bounds all that is held, keys and overhead included.
-	MaxSize cache.ByteSize `yaml:"max_size"`
-	// MaxItemSize bounds one item; larger ones are not stored. Zero: 125 MiB, or MaxSize where that is less.
-	MaxItemSize cache.ByteSize `yaml:"max_item_size"`
-}
-
-const defaultMaxItemSize = 125 * cache.MiB
-
-func (c MemoryConfig) withDefaults() MemoryConfig {
-	if c.MaxItemSize == 0 {
-		c.MaxItemSize = min(defaultMaxItemSize, c.MaxSize)
-	}
-	return c
-}
+type MemoryConfig = cache.MemoryConfig
 
 // key names an item. What is text in a shared cache's key stays in parts here: nothing is hashed or formatted twice.
 type key struct {
@@ -65,7 +51,7 @@ var _ Cache = (*Memory)(nil)
 
 // NewMemory returns an empty cache that keeps the given kinds; none stands for all.
 func NewMemory(cfg MemoryConfig, kinds []Item, reg prometheus.Registerer) *Memory {
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	m := &Memory{
 		lru: cache.NewLRU(cache.LRUConfig[key]{
 			MaxBytes: int64(cfg.MaxSize), MaxItemBytes: int64(cfg.MaxItemSize),

@@ -29,8 +29,10 @@ type Config struct {
 	Common service.Config
 	Web    WebConfig
 	Bucket flags.Content
-	// Parquet and CachingBucket are accepted for compatibility.
-	Parquet, CachingBucket flags.Content
+	// Parquet is accepted for compatibility.
+	Parquet flags.Content
+	// CachingBucket says what of the bucket is cached, and where; unset: nothing.
+	CachingBucket flags.Content
 
 	// DataDir is where index headers and block metadata are kept.
 	DataDir    string

@@ -14,12 +14,13 @@ func (c *Config) BindFlags(fs *pflag.FlagSet) {
 	flags.Group(fs, "Reading", c.bindRead)
 	flags.Group(fs, "Limits", c.bindLimits)
 	flags.Group(fs, "Web", c.bindWeb)
+	bindRemoved(fs)
 }
 
 func (c *Config) bindBucket(fs *pflag.FlagSet) {
 	flags.BindContent(fs, &c.Bucket, "objstore.config", "YAML that says where the bucket is.", flags.Required())
 	flags.BindContent(fs, &c.Parquet, "objstore-parquet.config", "Accepted for compatibility: blocks that exist as parquet too are served from the TSDB blocks.")
-	flags.BindContent(fs, &c.CachingBucket, "store.caching-bucket.config", "Accepted for compatibility: the bucket is read without a cache in between.")
+	flags.BindContent(fs, &c.CachingBucket, "store.caching-bucket.config", "YAML that says where parts of chunk files and small objects of the bucket are cached.")
 	flags.Hide(fs, "store.caching-bucket.config", "store.caching-bucket.config-file")
 	flags.String(fs, &c.DataDir, "data-dir", "Folder for index headers and block metadata. What is in it can be made anew from the bucket.")
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block/fetch"
 	"github.com/promontory-io/promontory/libs/cache"
+	"github.com/promontory-io/promontory/libs/cache/backend"
+	"github.com/promontory-io/promontory/libs/cache/cachebucket"
 	"github.com/promontory-io/promontory/libs/cache/indexcache"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/service"
@@ -57,14 +59,20 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, bkt.Close()) }()
-	indexCache, err := newIndexCache(cfg, p)
+	indexCache, indexCloser, err := newIndexCache(cfg, p)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, indexCloser.Close()) }()
+	read, readCloser, err := newCachingBucket(cfg, bkt, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, readCloser.Close()) }()
 
-	reader := rangeread.New(bkt, rangeread.DefaultConfig())
+	reader := rangeread.New(read, rangeread.DefaultConfig())
 	st := store.New(storeConfig(cfg), p.Logger, p.Registry)
-	metas := reader.SmallObjects(bkt.ReaderWithExpectedErrs(bkt.IsObjNotFoundErr))
+	metas := reader.SmallObjects(read.ReaderWithExpectedErrs(read.IsObjNotFoundErr))
 	base, err := fetch.NewBase(p.Logger, metas, fetch.Config{
 		Strategy: fetch.Strategy(cfg.Sync.Strategy), Concurrency: cfg.Sync.FetchConcurrency, CacheDir: cfg.DataDir,
 	}, p.Registry)
@@ -110,9 +118,6 @@ func warn(cfg Config, logger *zap.Logger) {
 	if cfg.Parquet.IsSet() {
 		logger.Warn("--objstore-parquet.config has no effect: data that exists as parquet too is served from the TSDB blocks")
 	}
-	if cfg.CachingBucket.IsSet() {
-		logger.Warn("--store.caching-bucket.config has no effect: the bucket is read without a cache in between")
-	}
 	if cfg.Headers.Download == downloadLazy && !cfg.Headers.LazyReader {
 		logger.Warn("--store.index-header-lazy-download-strategy=lazy has no effect without --store.enable-index-header-lazy-reader")
 	}
@@ -126,25 +131,48 @@ func newBucket(cfg Config, p *service.Process) (objstore.InstrumentedBucket, err
 	return objstore.New(text, component, p.Logger, p.Registry, objstore.WithSource(cfg.Bucket.Source()), objstore.WithHedging())
 }
 
-func newIndexCache(cfg Config, p *service.Process) (indexcache.Cache, error) {
+// newCachingBucket puts the cache of --store.caching-bucket.config in front of bkt, which stays the caller's to close; what
+// is to be closed besides comes along.
+func newCachingBucket(cfg Config, bkt objstore.InstrumentedBucket, p *service.Process) (objstore.InstrumentedBucket, io.Closer, error) {
+	if !cfg.CachingBucket.IsSet() {
+		return bkt, io.NopCloser(nil), nil
+	}
+	text, err := cfg.CachingBucket.Bytes()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := cachebucket.ParseConfig(cfg.CachingBucket.Source(), cfg.CachingBucket.Path(), text)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept, err := backend.Open("caching-bucket", c.Backend, p.Logger, p.Registry)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: caching bucket: %w", cfg.CachingBucket.Source(), err)
+	}
+	return cachebucket.New(bkt, kept, c.Settings, c.Hash, p.Logger, p.Registry), kept, nil
+}
+
+func newIndexCache(cfg Config, p *service.Process) (indexcache.Cache, io.Closer, error) {
 	c := indexcache.DefaultConfig()
+	source := "--index-cache-size"
 	if cfg.IndexCache.IsSet() {
+		source = cfg.IndexCache.Source()
 		text, err := cfg.IndexCache.Bytes()
 		if err == nil {
-			c, err = indexcache.ParseConfig(text)
+			c, err = indexcache.ParseConfig(source, text)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", cfg.IndexCache.Source(), err)
+			return nil, nil, err
 		}
 	} else {
-		c.Memory.MaxSize = cache.ByteSize(cfg.IndexCacheBytes)
-		c.Memory.MaxItemSize = min(c.Memory.MaxItemSize, c.Memory.MaxSize)
+		c.Backend.Memory.MaxSize = cache.ByteSize(cfg.IndexCacheBytes)
+		c.Backend.Memory.MaxItemSize = min(c.Backend.Memory.MaxItemSize, c.Backend.Memory.MaxSize)
 	}
-	ic, err := indexcache.New(c, p.Logger, p.Registry)
+	ic, closer, err := indexcache.New(c, p.Logger, p.Registry)
 	if err != nil {
-		return nil, fmt.Errorf("index cache: %w", err)
+		return nil, nil, fmt.Errorf("%s: %w", source, err)
 	}
-	return ic, nil
+	return ic, closer, nil
 }
 
 // maxRequestBytes bounds what one request holds of chunks however large the pool is: more

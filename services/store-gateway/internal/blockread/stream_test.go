@@ -36,7 +36,7 @@ func newBlock(t *testing.T, spec blocktest.Spec, cfg Config, memory *Memory) (*B
 	f, err := faults.Wrap(mem, faults.Config{})
 	require.NoError(t, err)
 	bkt := rangeread.New(f, rangeread.Config{Attempts: 3, Concurrency: 4})
-	ic, err := indexcache.New(indexcache.DefaultConfig(), zap.NewNop(), nil)
+	ic, _, err := indexcache.New(indexcache.DefaultConfig(), zap.NewNop(), nil)
 	require.NoError(t, err)
 	b, err := New(t.Context(), meta, cfg, Deps{
 		Bucket: bkt, Opener: indexheader.NewOpener(bkt, indexheader.Config{}, zap.NewNop(), indexheader.NewMetrics(nil)),

@@ -108,7 +108,7 @@ tidy: ## tidy every go.mod and align their versions
 tools: $(addprefix $(TOOLBIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-go-vtproto golangci-lint gofumpt) ## install the pinned tools into .bin/
 
 .PHONY: peers
-peers: $(TOOLBIN)/.prometheus ## build the real Prometheus that `up` and the tests run into .bin/
+peers: $(TOOLBIN)/.prometheus $(TOOLBIN)/.alertmanager ## build the real Prometheus and Alertmanager that `up` and the tests run into .bin/
 
 .PHONY: clean
 clean: ## remove what was built, and the data of `up`
@@ -122,6 +122,8 @@ TOOL_protoc-gen-go-grpc := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 TOOL_protoc-gen-go-vtproto := github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto@v0.6.1-0.20250313105119-ba97887b0a25
 TOOL_golangci-lint := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TOOL_gofumpt := mvdan.cc/gofumpt@v0.12.0
+# The newest whose module holds its web pages, so that it builds from there.
+TOOL_alertmanager := github.com/prometheus/alertmanager/cmd/alertmanager@v0.31.1
 
 $(TOOLBIN)/.%: FORCE
 	@[ "$$(cat $@ 2>/dev/null)" = "$(TOOL_$*)" ] && [ -x $(TOOLBIN)/$* ] || { \

@@ -1,0 +1,114 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/promontory-io/promontory/libs/promapi/promclient"
+)
+
+// HTTPOptions is how queriers are asked over HTTP.
+type HTTPOptions struct {
+	Client *http.Client
+	// ByGET asks by GET, else by POST.
+	ByGET bool
+	// OnlyPrometheusParams leaves out what a Prometheus does not know. Whether an answer is complete is
+	// then for the server to decide.
+	OnlyPrometheusParams bool
+}
+
+type httpTarget struct {
+	client *promclient.Client
+	name   string
+	plain  bool
+}
+
+// NewHTTP returns the querier at a base URL.
+func NewHTTP(base *url.URL, opts HTTPOptions) Target {
+	return &httpTarget{
+		client: promclient.New(base, promclient.Options{HTTP: opts.Client, QueryByGET: opts.ByGET}),
+		name:   base.Redacted(), plain: opts.OnlyPrometheusParams,
+	}
+}
+
+func (h *httpTarget) Name() string { return h.name }
+
+func (h *httpTarget) Query(ctx context.Context, expr string, t time.Time, partial bool) (parser.Value, []string, error) {
+	params := url.Values{}
+	if !h.plain {
+		params.Set("dedup", "true")
+		params.Set("partial_response", fmt.Sprint(partial))
+		params.Set("explain", "false")
+		params.Set("analyze", "false")
+	}
+	result, err := h.client.Query(ctx, expr, t, params)
+	if err != nil {
+		if e := (*promclient.Error)(nil); errors.As(err, &e) && e.Kind == promclient.Invalid {
+			err = fmt.Errorf("%w: %w", errInvalid, err)
+		}
+		return nil, nil, err
+	}
+	value, err := fromModel(result.Value)
+	return value, result.Warnings, err
+}
+
+// fromModel translates a value as JSON has it.
+func fromModel(v model.Value) (parser.Value, error) {
+	switch v := v.(type) {
+	case *model.Scalar:
+		return promql.Scalar{T: int64(v.Timestamp), V: float64(v.Value)}, nil
+	case *model.String:
+		return promql.String{T: int64(v.Timestamp), V: v.Value}, nil
+	case model.Vector:
+		out := make(promql.Vector, 0, len(v))
+		for _, s := range v {
+			sample := promql.Sample{Metric: fromMetric(s.Metric), T: int64(s.Timestamp), F: float64(s.Value)}
+			if s.Histogram != nil {
+				h, err := fromHistogram(s.Histogram)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", sample.Metric, err)
+				}
+				sample.H, sample.F = h, 0
+			}
+			out = append(out, sample)
+		}
+		return out, nil
+	case model.Matrix:
+		out := make(promql.Matrix, 0, len(v))
+		for _, s := range v {
+			series := promql.Series{Metric: fromMetric(s.Metric)}
+			for _, p := range s.Values {
+				series.Floats = append(series.Floats, promql.FPoint{T: int64(p.Timestamp), F: float64(p.Value)})
+			}
+			for _, p := range s.Histograms {
+				h, err := fromHistogram(p.Histogram)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", series.Metric, err)
+				}
+				series.Histograms = append(series.Histograms, promql.HPoint{T: int64(p.Timestamp), H: h})
+			}
+			out = append(out, series)
+		}
+		return out, nil
+	default:
+		return nil, fmt.Errorf("unknown kind of result %T", v)
+	}
+}
+
+func fromMetric(m model.Metric) labels.Labels {
+	b := labels.NewScratchBuilder(len(m))
+	for name, value := range m {
+		b.Add(string(name), string(value))
+	}
+	b.Sort()
+	return b.Labels()
+}

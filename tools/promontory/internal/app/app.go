@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/promontory-io/promontory/tools/promontory/internal/bucket"
+	"github.com/promontory-io/promontory/tools/promontory/internal/check"
 	"github.com/promontory-io/promontory/tools/promontory/internal/demo"
 	"github.com/promontory-io/promontory/tools/promontory/internal/up"
 )
@@ -24,8 +26,20 @@ func NewCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(), newDemo())
+	root.AddCommand(newUp(), newDemo(), bucket.NewCommand(), check.NewCommand(), newTools())
 	return root
+}
+
+// newTools groups commands under the word that argument lists written for Thanos begin with.
+func newTools() *cobra.Command {
+	tools := &cobra.Command{
+		Use:   "tools",
+		Short: "The same commands under the words Thanos has for them",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	tools.AddCommand(bucket.NewCommand(), check.NewRules("rules-check"))
+	return tools
 }
 
 func newUp() *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/spf13/pflag"
 )
 
@@ -55,8 +56,8 @@ func (c *Config) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.PeersDir, "peers-dir", c.PeersDir, "Folder with prometheus.")
 	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "Folder for the bucket, the processes' data, their logs and configuration. A second run goes on with what is there.")
 	fs.IntVar(&c.BasePort, "ports", c.BasePort, "The querier's HTTP port; the other processes take ports up to 31 above it.")
-	fs.DurationVar(&c.History, "history", c.History, "How much history to make at the first run.")
-	fs.DurationVar(&c.HistoryInterval, "history-interval", c.HistoryInterval, "Scrape interval of the history.")
+	fs.Var((*duration)(&c.History), "history", "How much history to make at the first run.")
+	fs.Var((*duration)(&c.HistoryInterval), "history-interval", "Scrape interval of the history.")
 	fs.BoolVar(&c.NoHistory, "no-history", c.NoHistory, "Make no history.")
 	fs.BoolVar(&c.Once, "once", c.Once, "Start, check the answers of the example queries, and stop: the exit status tells whether all was well.")
 	fs.BoolVar(&c.Plain, "plain", c.Plain, "Print progress as lines, also on a terminal.")
@@ -78,4 +79,20 @@ func (c *Config) Validate() error {
 		problems = append(problems, errors.New("--data-dir: must not be empty"))
 	}
 	return errors.Join(problems...)
+}
+
+// duration is a flag's value in Prometheus' way of writing, with days and weeks: 2d, 36h, 1h30m.
+type duration time.Duration
+
+func (d *duration) String() string { return model.Duration(*d).String() }
+
+func (d *duration) Type() string { return "duration" }
+
+func (d *duration) Set(text string) error {
+	parsed, err := model.ParseDuration(text)
+	if err != nil {
+		return errors.New("want a duration such as 30s, 5m, 36h or 2d")
+	}
+	*d = duration(parsed)
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/promontory-io/promontory/libs/procs"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
@@ -192,6 +193,19 @@ func TestValidateNamesTheFlags(t *testing.T) {
 	}
 	c = DefaultConfig()
 	require.NoError(t, c.Validate())
+}
+
+func TestHistoryIsWrittenAsPrometheusWritesDurations(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{"2d": 48 * time.Hour, "1h30m": 90 * time.Minute, "1w": 168 * time.Hour, "36h": 36 * time.Hour} {
+		c := DefaultConfig()
+		fs := pflag.NewFlagSet("up", pflag.ContinueOnError)
+		c.BindFlags(fs)
+		require.Equal(t, "3d", fs.Lookup("history").DefValue)
+		require.NoError(t, fs.Parse([]string{"--history=" + text}))
+		require.Equal(t, want, c.History)
+		require.ErrorContains(t, fs.Parse([]string{"--history=2 days"}), "--history")
+	}
 }
 
 func TestStateOfALaterVersionIsRefused(t *testing.T) {

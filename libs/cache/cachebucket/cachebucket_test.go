@@ -106,7 +106,7 @@ func readRange(ctx context.Context, b objstore.BucketReader, off, n int64) ([]by
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() //nolint:errcheck // of a test
+	defer r.Close()
 	return io.ReadAll(r)
 }
 

@@ -63,7 +63,7 @@ func metricsOf(t *testing.T, g *gateway) string {
 	t.Helper()
 	res, err := http.Get(g.http + "/metrics")
 	require.NoError(t, err)
-	defer res.Body.Close() //nolint:errcheck // of a test
+	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	return string(text)

@@ -127,7 +127,7 @@ func each[T any](ctx context.Context, limit int, items []T, f func(context.Conte
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				once.Do(func() { over = err })
-				return nil
+				return nil //nolint:nilerr // told once, for all that were left
 			}
 			errs[i] = f(ctx, item)
 			return nil

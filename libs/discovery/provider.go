@@ -268,6 +268,8 @@ func (p *Provider) logChange(before, now Name) {
 	switch {
 	case len(before.Addresses) > 0 && len(now.Addresses) == 0:
 		p.log.Warn("name has no addresses any more", zap.String("address", now.From), zap.Strings("lost", before.Addresses))
+	case now.Err == nil && len(now.Addresses) == 0 && before.LastSuccess.IsZero():
+		p.log.Warn("name has no addresses", zap.String("address", now.From))
 	case len(before.Addresses) == 0 && len(now.Addresses) > 0 && !before.LastSuccess.IsZero():
 		p.log.Info("name has addresses again", zap.String("address", now.From), zap.Strings("addresses", now.Addresses),
 			zap.Time("empty_since", before.EmptySince))

@@ -56,6 +56,8 @@ func TestBadConfigIsReportedBySourceAndLine(t *testing.T) {
 		"null":             {"~\n", "bkt.yml: is empty"},
 		"a list":           {"- type: S3\n", "bkt.yml: line 1: not a mapping of keys to values"},
 		"broken":           {"type: S3\nconfig: [\n", "bkt.yml: line 2: did not find expected node content"},
+		"never closed":     {"type: S3\nconfig:\n  bucket: [b\nprefix: p\n", "bkt.yml: line 3: did not find expected ',' or ']'"},
+		"indented amiss":   {"type: S3\nconfig:\n  bucket: b\n  region: r\n endpoint: e\n", "bkt.yml: line 5: did not find expected key"},
 		"two documents":    {"type: S3\n---\ntype: GCS\n", "bkt.yml: line 2: a second YAML document"},
 		"unknown key":      {"type: S3\nprefx: a\n", `bkt.yml: line 2: unknown key "prefx" (known: type, config, prefix, hedging_config, faults)`},
 		"key twice":        {"type: S3\ntype: GCS\n", `bkt.yml: line 2: key "type" is set twice`},

@@ -27,12 +27,12 @@ func parseDocument(text []byte, known ...string) (*document, error) {
 	if err := dec.Decode(&root); errors.Is(err, io.EOF) {
 		return nil, errors.New("is empty")
 	} else if err != nil {
-		return nil, plainYAMLError(err)
+		return nil, syntaxError(text, err)
 	}
 	var second yaml.Node
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
 		if err != nil {
-			return nil, plainYAMLError(err)
+			return nil, syntaxError(text, err)
 		}
 		return nil, fmt.Errorf("line %d: a second YAML document", second.Line)
 	}
@@ -166,6 +166,15 @@ func plainYAMLError(err error) error {
 	return errors.New(text)
 }
 
+// syntaxError is plainYAMLError for text that is no YAML, with the line where it stops being some.
+func syntaxError(text []byte, err error) error {
+	plain := plainYAMLError(err)
+	if line := brokenLine(text); line > 0 {
+		return fmt.Errorf("line %d: %s", line, lineNumber.ReplaceAllString(plain.Error(), ""))
+	}
+	return plain
+}
+
 // sectionError is plainYAMLError for a section, without line numbers if they mean nothing.
 func sectionError(err error, key string, lines bool) error {
 	text := plainYAMLError(err).Error()
@@ -176,4 +185,33 @@ func sectionError(err error, key string, lines bool) error {
 		return errors.New(text)
 	}
 	return fmt.Errorf("%s: %s", key, text)
+}
+
+// maxSearchedLines bounds the search for the line of a syntax error, which parses the text again and again.
+const maxSearchedLines = 1000
+
+// brokenLine returns the line at which text stops being YAML: the one after the longest run of first lines that parses.
+// It is 0 for text that parses, and for very long text. The library's own number is one too low for most errors, and
+// often that of the enclosing list or mapping.
+func brokenLine(text []byte) int {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	if len(lines) > maxSearchedLines || parses(text) {
+		return 0
+	}
+	for n := len(lines) - 1; n > 0; n-- {
+		if parses(bytes.Join(lines[:n], nil)) {
+			return n + 1
+		}
+	}
+	return 1
+}
+
+func parses(text []byte) bool {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
 }

@@ -31,14 +31,14 @@ func Decode(name string, content []byte, out any) (err error) {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		return located(name, err)
+		return located(name, content, err)
 	}
 	var second yaml.Node
 	switch err := dec.Decode(&second); {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
-		return located(name, err)
+		return located(name, content, err)
 	default:
 		return fmt.Errorf("%s:%d: more than one YAML document", name, second.Line)
 	}
@@ -92,10 +92,14 @@ var (
 )
 
 // located turns the YAML library's error into "name:line: text", one line of text for each problem.
-func located(name string, err error) error {
+func located(name string, content []byte, err error) error {
 	var te *yaml.TypeError
 	if !errors.As(err, &te) {
-		return errors.New(locate(name, strings.TrimPrefix(err.Error(), "yaml: ")))
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		if line := brokenLine(content); line > 0 {
+			text = fmt.Sprintf("line %d: %s", line, linePrefix.ReplaceAllString(text, ""))
+		}
+		return errors.New(locate(name, text))
 	}
 	problems := make([]error, len(te.Errors))
 	for i, text := range te.Errors {
@@ -147,5 +151,34 @@ func wanted(goType string) string {
 		return "a duration"
 	default:
 		return "a map of keys"
+	}
+}
+
+// maxSearchedLines bounds the search for the line of a syntax error, which parses the text again and again.
+const maxSearchedLines = 1000
+
+// brokenLine returns the line at which text stops being YAML: the one after the longest run of first lines that parses.
+// It is 0 for text that parses, and for very long text. The library's own number is one too low for most errors, and
+// often that of the enclosing list or mapping.
+func brokenLine(text []byte) int {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	if len(lines) > maxSearchedLines || parses(text) {
+		return 0
+	}
+	for n := len(lines) - 1; n > 0; n-- {
+		if parses(bytes.Join(lines[:n], nil)) {
+			return n + 1
+		}
+	}
+	return 1
+}
+
+func parses(text []byte) bool {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); err != nil {
+			return errors.Is(err, io.EOF)
+		}
 	}
 }

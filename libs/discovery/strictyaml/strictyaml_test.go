@@ -25,6 +25,8 @@ func TestEveryProblemIsToldWithFileAndLine(t *testing.T) {
 		"text for a map":     {"list: [a]\n", `f.yml:1: "a" is not a map of keys`},
 		"two problems":       {"count: x\nb: 1\n", "f.yml:1: \"x\" is not a whole number\nf.yml:2: unknown key \"b\""},
 		"no YAML":            {"a: [1\n", "f.yml:1: did not find expected ',' or ']'"},
+		"never closed":       {"name: a\nlist:\n- {key: a\ncount: 1\n", "f.yml:3: did not find expected ',' or '}'"},
+		"indented amiss":     {"count: 1\nlist:\n- key: a\n   kay: b\nname: c\n", "f.yml:4: mapping values are not allowed in this context"},
 		"two documents":      {"name: a\n---\nname: b\n", "f.yml:2: more than one YAML document"},
 		"twice the same key": {"name: a\nname: b\n", `f.yml:2: mapping key "name" already defined at line 1`},
 	} {

@@ -247,6 +247,7 @@ func TestYAMLErrorsNameFileAndLine(t *testing.T) {
 		{"wrong type", "config:\n  port: many\n", path + ":2: cannot use str `many` as int"},
 		{"both", "typ: a\nconfig:\n  port: many\n", path + ":1: unknown key typ\n" + path + ":3: cannot use str `many` as int"},
 		{"syntax", "type: S3\nconfig: [\n", path + ":2: did not find expected node content"},
+		{"never closed", "type: S3\nconfig:\n  port: [1\nx: y\n", path + ":3: did not find expected ',' or ']'"},
 		{"same key twice", "type: a\ntype: b\n", path + `:2: key "type" is already given at line 1`},
 		{"two documents", "type: a\n---\ntype: b\n", path + ": more than one YAML document"},
 	} {

@@ -33,19 +33,28 @@ func DecodeYAML(source string, data []byte, v any) error {
 		if err := dec.Decode(new(yaml.Node)); err == nil {
 			return fmt.Errorf("%s: %w", source, errTrailing)
 		} else if !errors.Is(err, io.EOF) {
-			return errors.New(locate(source, err.Error()))
+			return syntaxError(source, data, err)
 		}
 		return nil
 	}
 	var te *yaml.TypeError
 	if !errors.As(err, &te) {
-		return errors.New(locate(source, err.Error()))
+		return syntaxError(source, data, err)
 	}
 	errs := make([]error, len(te.Errors))
 	for i, text := range te.Errors {
 		errs[i] = errors.New(locate(source, text))
 	}
 	return errors.Join(errs...)
+}
+
+// syntaxError places the YAML library's error where the text stops being YAML; other errors than of syntax stay where they are.
+func syntaxError(source string, data []byte, err error) error {
+	text := err.Error()
+	if line := brokenLine(data); line > 0 {
+		text = fmt.Sprintf("line %d: %s", line, strings.TrimPrefix(yamlLine.ReplaceAllString(text, ""), yamlPrefix))
+	}
+	return errors.New(locate(source, text))
 }
 
 // locate turns the YAML library's message into source:line: what, in words that do not need
@@ -61,4 +70,33 @@ func locate(source, text string) string {
 	text = yamlCannot.ReplaceAllString(text, "cannot use $1 $2 as $3")
 	text = yamlDup.ReplaceAllString(text, "key $1 is already given at line $2")
 	return where + ": " + text
+}
+
+// maxSearchedLines bounds the search for the line of a syntax error, which parses the text again and again.
+const maxSearchedLines = 1000
+
+// brokenLine returns the line at which text stops being YAML: the one after the longest run of first lines that parses.
+// It is 0 for text that parses, and for very long text. The library's own number is one too low for most errors, and
+// often that of the enclosing list or mapping.
+func brokenLine(text []byte) int {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	if len(lines) > maxSearchedLines || parses(text) {
+		return 0
+	}
+	for n := len(lines) - 1; n > 0; n-- {
+		if parses(bytes.Join(lines[:n], nil)) {
+			return n + 1
+		}
+	}
+	return 1
+}
+
+func parses(text []byte) bool {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var doc yaml.Node
+		if err := dec.Decode(&doc); err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
 }

@@ -113,6 +113,19 @@ func (e *Endpoint) Describe() string {
 	return fmt.Sprintf("endpoint %s (%s, %s)", e.Addr, e.ComponentType, strings.Join(sets, " "))
 }
 
+// Said returns warnings of the peer with its name before each: what a store cannot read, and a querier its stores,
+// they tell without telling where they are.
+func (e *Endpoint) Said(warnings []string) []string {
+	if len(warnings) == 0 {
+		return nil
+	}
+	out := make([]string, len(warnings))
+	for i, text := range warnings {
+		out[i] = e.Describe() + " warns: " + text
+	}
+	return out
+}
+
 // Source hands out the present list of peers. *Set is one.
 type Source interface {
 	// Endpoints returns the list, sorted by address. It must not be changed.

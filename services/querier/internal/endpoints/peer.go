@@ -147,6 +147,11 @@ func (p *peer) describe(e *Endpoint) {
 	e.Status, e.Query = said.GetStatus() != nil, said.GetQuery() != nil
 	if x := said.GetExemplars(); x != nil {
 		e.Exemplars = &TimeRange{MinTime: x.GetMinTime(), MaxTime: x.GetMaxTime()}
+		// An empty message means "I serve exemplars", not "of the first millisecond of 1970".
+		if x.GetMinTime() == 0 && x.GetMaxTime() == 0 {
+			whole := fullRange
+			e.Exemplars = &whole
+		}
 	}
 	if st := said.GetStore(); st != nil {
 		e.Store = &StoreInfo{

@@ -90,6 +90,8 @@ type Set struct {
 
 	peers  map[string]*peer // by address; used by Update only
 	rounds int
+	// warned are the twins of the last round, used by Update only.
+	warned map[string]string
 }
 
 var _ Source = (*Set)(nil)
@@ -229,6 +231,7 @@ func (s *Set) publish() {
 	}
 	slices.SortFunc(list, func(a, b Endpoint) int { return cmp.Compare(a.Addr, b.Addr) })
 	s.list.Store(&list)
+	s.warnOfTwins(list)
 }
 
 // lostError is why a peer cannot be asked.

@@ -155,6 +155,9 @@ func TestAnEndpointIsUsedFromItsFirstGoodAnswerOn(t *testing.T) {
 	require.Equal(t, []Status{{
 		Name: e.Addr, ComponentType: "sidecar", LastCheck: w.now, LabelSets: e.LabelSets, MinTime: 5, MaxTime: 9,
 	}}, Statuses(w))
+	p.say(&info.InfoResponse{ComponentType: "sidecar", Exemplars: &info.ExemplarsInfo{}}, nil)
+	w.after(5 * time.Second)
+	require.Equal(t, &fullRange, w.Endpoints()[0].Exemplars, "sidecars and receivers do not say of when their exemplars are")
 }
 
 func TestAFailingEndpointIsMissedUntilTheUnhealthyTimeout(t *testing.T) {

@@ -155,7 +155,7 @@ func joinLabels(ask []target, answers []labelAnswer, q query, abort bool) (lists
 			}
 			warnings = append(warnings, text)
 		}
-		lists, warnings = append(lists, a.found), append(warnings, a.warnings...)
+		lists, warnings = append(lists, a.found), append(warnings, ask[i].Said(a.warnings)...)
 	}
 	return lists, warnings, cut
 }

@@ -258,7 +258,7 @@ func TestWarningsOfStoresArePassedOnOrFatal(t *testing.T) {
 	p := newProxy(fanout.Config{}, e)
 	got := read(t.Context(), p, request(), fanout.Options{}, up)
 	require.NoError(t, got.err)
-	require.Equal(t, []string{"block 7 is broken"}, got.warnings)
+	require.Equal(t, []string{e.Describe() + " warns: block 7 is broken"}, got.warnings, "who warns is named")
 	require.Len(t, got.series, 1)
 	got = read(t.Context(), p, request(abort), fanout.Options{}, up)
 	require.ErrorIs(t, got.err, storeapi.ErrAborted)
@@ -266,7 +266,7 @@ func TestWarningsOfStoresArePassedOnOrFatal(t *testing.T) {
 
 	names, err := p.LabelNames(t.Context(), &thanos.LabelNamesRequest{End: 1e6}, nil, fanout.Options{})
 	require.NoError(t, err)
-	require.Equal(t, []string{"block 7 is broken"}, names.GetWarnings())
+	require.Equal(t, []string{e.Describe() + " warns: block 7 is broken"}, names.GetWarnings())
 	_, err = p.LabelNames(t.Context(), &thanos.LabelNamesRequest{End: 1e6, PartialResponseDisabled: true}, nil, fanout.Options{})
 	require.ErrorIs(t, err, storeapi.ErrAborted)
 }

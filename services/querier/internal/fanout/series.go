@@ -222,6 +222,7 @@ func (s *source) Err() error {
 	return s.client.Err()
 }
 
-func (s *source) Warnings() []string  { return s.client.Warnings() }
+// Warnings are those of the store with its name, which it does not know itself.
+func (s *source) Warnings() []string { return s.target.Said(s.client.Warnings()) }
 func (s *source) Hints() []*anypb.Any { return s.client.Hints() }
 func (s *source) Close()              { s.client.Close() }

@@ -141,7 +141,7 @@ func join[R any](what string, strategy thanos.PartialResponseStrategy, answers [
 		if len(a.warnings) > 0 && strategy == thanos.PartialResponseStrategy_ABORT {
 			return nil, nil, storeapi.Abortedf("fetch %s from %s: %s", what, a.from.Describe(), strings.Join(a.warnings, "; "))
 		}
-		warnings = append(warnings, a.warnings...)
+		warnings = append(warnings, a.from.Said(a.warnings)...)
 		out = append(out, a.messages...)
 	}
 	if cut != nil {

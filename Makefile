@@ -108,7 +108,7 @@ tidy: ## tidy every go.mod and align their versions
 tools: $(addprefix $(TOOLBIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-go-vtproto golangci-lint gofumpt) ## install the pinned tools into .bin/
 
 .PHONY: peers
-peers: $(TOOLBIN)/.prometheus $(TOOLBIN)/.alertmanager ## build the real Prometheus and Alertmanager that `up` and the tests run into .bin/
+peers: $(TOOLBIN)/.prometheus $(TOOLBIN)/.alertmanager $(TOOLBIN)/.versitygw ## build the real Prometheus, Alertmanager and S3 server that `up` and the tests run into .bin/
 
 .PHONY: clean
 clean: ## remove what was built, and the data of `up`
@@ -140,6 +140,13 @@ $(TOOLBIN)/.prometheus: tools/peers/prometheus/go.mod tools/peers/prometheus/go.
 	@echo "build prometheus and promtool (a minute or two the first time)"
 	@cd tools/peers/prometheus && GOWORK=off $(GO) build -tags remove_all_sd -o $(TOOLBIN)/ \
 		github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool
+	@touch $@
+
+# An S3 server over a folder.
+$(TOOLBIN)/.versitygw: tools/peers/versitygw/go.mod tools/peers/versitygw/go.sum
+	@mkdir -p $(TOOLBIN)
+	@echo "build versitygw (two minutes the first time)"
+	@cd tools/peers/versitygw && GOWORK=off $(GO) build -o $(TOOLBIN)/ github.com/versity/versitygw/cmd/versitygw
 	@touch $@
 
 .PHONY: FORCE

@@ -2,11 +2,15 @@ package e2e
 
 import (
 	"context"
+	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/promontory-io/promontory/libs/procs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/promontory-io/promontory/tools/e2e/harness"
@@ -29,5 +33,62 @@ func TestUpAnswersItsOwnExamples(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		require.Contains(t, string(out), want)
 		require.Contains(t, string(out), "All queries are answered as they should.")
+	}
+}
+
+func TestInterruptedUpStopsAllItHasStarted(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"querier", "sidecar", "store-gateway"} {
+		harness.Binary(t, name)
+	}
+	harness.Peer(t, "prometheus")
+	base := harness.FreeBasePort(t, 32)
+	s := harness.New(t)
+	s.Start(procs.Spec{
+		Name: "up", Binary: harness.Binary(t, "promontory"), Source: "make build",
+		Args: []string{"up", "--plain", "--data-dir=" + s.Dir("data"), "--no-history", "--ports=" + base},
+	})
+	up := s.Process("up")
+	s.AwaitLog("up", "The stack runs. Ctrl-C stops it")
+	ready := "http://127.0.0.1:" + base + "/-/ready"
+	require.Equal(t, http.StatusOK, status(t, ready))
+
+	second, code := harness.Output(t, "promontory", "up", "--plain", "--data-dir="+s.Dir("data"), "--no-history", "--ports="+base)
+	require.Equal(t, 1, code)
+	require.Contains(t, second, s.Dir("data")+" is in use by another")
+	third, code := harness.Output(t, "promontory", "up", "--plain", "--data-dir="+s.Dir("other"), "--no-history", "--ports="+base)
+	require.Equal(t, 1, code)
+	require.Contains(t, third, "127.0.0.1:"+base)
+	require.Contains(t, third, "in use by querier", "who has the port is named")
+
+	require.NoError(t, up.Stop())
+	text, err := os.ReadFile(up.LogPath())
+	require.NoError(t, err)
+	require.Equal(t, 7, strings.Count(string(text), "stopped after"), "%s", text)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, ready, nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	if err == nil {
+		require.NoError(t, response.Body.Close())
+	}
+	require.Error(t, err, "nobody listens any more")
+}
+
+func TestUpNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	nothing := t.TempDir()
+	out, code := harness.Output(t, "promontory", "up", "--plain", "--data-dir="+t.TempDir(), "--bin-dir="+nothing, "--peers-dir="+nothing, "--no-history", "--ports="+harness.FreeBasePort(t, 32))
+	require.Equal(t, 1, code)
+	for _, part := range []string{"querier", "sidecar", "store-gateway", "make build", "prometheus", "make peers", nothing} {
+		require.Contains(t, out, part)
+	}
+	for arg, parts := range map[string][]string{
+		"--history=2 days": {"--history", "2 days"}, "--ports=70000": {"--ports"}, "--histroy=1d": {"--histroy"}, "sideways": {"sideways"},
+	} {
+		out, code := harness.Output(t, "promontory", "up", arg)
+		require.Equal(t, 1, code, out)
+		for _, part := range parts {
+			require.Contains(t, out, part)
+		}
 	}
 }

@@ -63,6 +63,19 @@ func (s *Stack) Process(name string) *procs.Process {
 	return p
 }
 
+// AwaitLog waits for a line with all parts in the log of a process and returns it.
+func (s *Stack) AwaitLog(name string, parts ...string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), Timeout)
+	defer cancel()
+	line, err := s.Process(name).WaitLog(ctx, parts[0])
+	require.NoError(s.t, err, "no line with %q in the log of %s", parts[0], name)
+	for _, part := range parts {
+		require.Contains(s.t, line, part)
+	}
+	return line
+}
+
 // Start starts processes and returns when they are ready.
 func (s *Stack) Start(specs ...procs.Spec) {
 	s.t.Helper()

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"os"
 	"slices"
@@ -88,7 +89,8 @@ func (s *Stack) writePrometheus(p Prometheus, c PrometheusConfig) {
 		"scrape_configs": scrapes,
 	}
 	if c.Rules != "" {
-		path := s.Dir(p.Name + ".rules.yml")
+		// Servers with the same rules have them from the same file: groups of replicas are one only where files are.
+		path := s.Dir(fmt.Sprintf("rules-%08x.yml", crc32.ChecksumIEEE([]byte(c.Rules))))
 		require.NoError(s.t, os.WriteFile(path, []byte(c.Rules), 0o644))
 		config["rule_files"] = []string{path}
 	}

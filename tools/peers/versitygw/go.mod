@@ -1,3 +1,5 @@
+// The S3 server that the tests of buckets run. It is a module of its own, outside go.work, so that its requirements
+// do not lift the versions we build on.
 module github.com/promontory-io/promontory/tools/peers/versitygw
 
 go 1.26.8

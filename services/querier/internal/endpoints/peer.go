@@ -124,7 +124,10 @@ func (p *peer) endpoint() Endpoint {
 		e.Store, e.Exemplars = nil, nil
 		e.Rules, e.Targets, e.Metadata, e.Status, e.Query = false, false, false, false, false
 	case p.said == nil && p.mayHoldData():
-		e.Store = &StoreInfo{TimeRange: fullRange, Client: p.client}
+		// It may be of any kind: rules and exemplars may be missing as well as series.
+		whole := fullRange
+		e.Store, e.Exemplars = &StoreInfo{TimeRange: fullRange, Client: p.client}, &whole
+		e.Rules, e.Targets, e.Metadata, e.Status = true, true, true, true
 	}
 	return e
 }

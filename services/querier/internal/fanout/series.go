@@ -223,6 +223,6 @@ func (s *source) Err() error {
 }
 
 // Warnings are those of the store with its name, which it does not know itself.
-func (s *source) Warnings() []string { return s.target.Said(s.client.Warnings()) }
+func (s *source) Warnings() []string  { return s.target.Said(s.client.Warnings()) }
 func (s *source) Hints() []*anypb.Any { return s.client.Hints() }
 func (s *source) Close()              { s.client.Close() }

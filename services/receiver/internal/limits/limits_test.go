@@ -131,7 +131,11 @@ func TestOnlySoManyAreHandledAtOnce(t *testing.T) {
 func TestAChangedFileIsReadAndABrokenOneIsNot(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "limits.yaml")
-	put := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
+	// As a ConfigMap does it: a file in the middle of being written has other limits than were meant.
+	put := func(text string) {
+		require.NoError(t, os.WriteFile(path+".new", []byte(text), 0o600))
+		require.NoError(t, os.Rename(path+".new", path))
+	}
 	put("write: {default: {request: {series_limit: 1}}}")
 	l := newLimiter(t, Options{Path: path, Load: func() ([]byte, error) { return os.ReadFile(path) }, Interval: time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -73,9 +73,9 @@ func TestWhatIsAcknowledgedSurvivesTheDeathOfAnyIngester(t *testing.T) {
 
 func TestARollingRestartCostsNoWrite(t *testing.T) {
 	if os.Getenv("PROMONTORY_E2E_ROLLING") == "" {
-		// Known and open: the next node may be stopped while the router's connection to the one before is
-		// still backing off, and then two of three are away.
-		t.Skip("set PROMONTORY_E2E_ROLLING to restart all nodes in turn: fails about one time in three")
+		// Known and open: it failed once in three runs that were seen, with the router leaving the node before
+		// alone when the next one was stopped. Why it was still left alone is not known.
+		t.Skip("set PROMONTORY_E2E_ROLLING to restart all nodes in turn: fails at times")
 	}
 	d := howLong(t)
 	c := start(t, 3, 3)

@@ -85,8 +85,8 @@ func (b *Bucket) publish(tmp, path string) error {
 			return err
 		}
 		// The folder is new, or a deletion has just removed it as empty. A deletion between two steps of MkdirAll makes
-		// it say "exists" of what does not; the next attempt tells.
-		if err := os.MkdirAll(parent, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		// it say "exists" of what does not, or miss the parent that it has just made; the next attempt tells.
+		if err := os.MkdirAll(parent, 0o777); err != nil && !errors.Is(err, fs.ErrExist) && !isNotFound(err) {
 			return err
 		}
 		made = true

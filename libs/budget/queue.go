@@ -1,0 +1,208 @@
+package budget
+
+// waiter is somebody who waits for bytes.
+type waiter struct {
+	r          *Reservation
+	bytes      int64
+	q          *queue
+	prev, next *waiter
+	// done is closed when it was granted, or refused with err.
+	done chan struct{}
+	err  error
+}
+
+// queue is a list of waiters, first come first.
+type queue struct {
+	first, last *waiter
+	n           int
+}
+
+func (q *queue) push(w *waiter) {
+	w.q, w.prev = q, q.last
+	if q.last == nil {
+		q.first = w
+	} else {
+		q.last.next = w
+	}
+	q.last = w
+	q.n++
+}
+
+func (q *queue) remove(w *waiter) {
+	if w.prev == nil {
+		q.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		q.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.q, w.prev, w.next = nil, nil, nil
+	q.n--
+}
+
+// isSmall says whether somebody who holds so much goes with the small ones.
+func (b *Budget) isSmall(held int64) bool { return held <= b.limit/smallShare }
+
+// add changes what r holds. b.mu is held.
+func (b *Budget) add(r *Reservation, bytes int64) {
+	if b.isSmall(r.held) {
+		b.smallUsed -= r.held
+	}
+	b.used += bytes
+	r.held += bytes
+	if b.isSmall(r.held) {
+		b.smallUsed += r.held
+	}
+	if r.waiting > 0 {
+		b.stuck += bytes
+	}
+}
+
+// fits says whether r can have so many more bytes now, whoever waits. b.mu is held.
+func (b *Budget) fits(r *Reservation, bytes int64) bool {
+	if b.used+bytes > b.limit {
+		return false
+	}
+	if b.isSmall(r.held + bytes) {
+		return b.large.n == 0 || b.smallUsed+bytes <= b.limit/reservedShare
+	}
+	return b.besidesSmall(r)+bytes <= b.Largest()
+}
+
+// besidesSmall is what r and all that are not small hold. b.mu is held.
+func (b *Budget) besidesSmall(r *Reservation) int64 {
+	n := b.used - b.smallUsed
+	if b.isSmall(r.held) {
+		n += r.held
+	}
+	return n
+}
+
+// busy says whether somebody waits before whom r must not be served. b.mu is held.
+func (b *Budget) busy(r *Reservation, bytes int64) bool {
+	if b.isSmall(r.held+bytes) && b.smallUsed+bytes <= b.limit/reservedShare {
+		// What is kept for small ones is nobody else's.
+		return b.small.n > 0 && r.held == 0
+	}
+	switch {
+	case b.growing.n > 0:
+		return true
+	case r.held > 0:
+		return b.small.n+b.large.n > 0
+	case b.isSmall(bytes):
+		return b.small.n > 0
+	default:
+		return b.large.n > 0
+	}
+}
+
+// enqueue grants at once (nil, nil), refuses (nil, error) or puts the request in line.
+func (b *Budget) enqueue(r *Reservation, bytes int64) (*waiter, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r.held+bytes > b.Largest() {
+		return nil, b.refuse(r, bytes, TooLarge, 0)
+	}
+	grows := r.held > 0
+	// One who grows passes new ones: it is the sooner done.
+	if b.fits(r, bytes) && (grows && b.growing.n == 0 || !b.busy(r, bytes)) {
+		b.add(r, bytes)
+		b.metrics.admitted.Inc()
+		return nil, nil
+	}
+	w := &waiter{r: r, bytes: bytes, done: make(chan struct{})}
+	switch {
+	case grows:
+		stuck := b.stuck
+		if r.waiting == 0 {
+			stuck += r.held
+		}
+		if stuck >= b.used {
+			return nil, b.refuse(r, bytes, Deadlock, 0)
+		}
+		b.growing.push(w)
+		b.stuck = stuck
+		r.waiting++
+	case b.isSmall(bytes):
+		b.small.push(w)
+	default:
+		b.large.push(w)
+	}
+	return w, nil
+}
+
+// unwait takes w out of its line. b.mu is held.
+func (b *Budget) unwait(w *waiter) {
+	if w.q == &b.growing {
+		if w.r.waiting--; w.r.waiting == 0 {
+			b.stuck -= w.r.held
+		}
+	}
+	w.q.remove(w)
+}
+
+// leave takes w out of its line; false when it was served before.
+func (b *Budget) leave(w *waiter) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if w.q == nil {
+		return false
+	}
+	b.unwait(w)
+	b.grant() // those behind it may fit
+	return true
+}
+
+// grant serves who can be served. b.mu is held.
+func (b *Budget) grant() {
+	for b.growing.n > 0 {
+		w := b.growing.first
+		if !b.fits(w.r, w.bytes) {
+			b.breakDeadlock()
+			b.grantSmall()
+			return
+		}
+		b.serve(w, nil)
+	}
+	for b.large.n > 0 && b.fits(b.large.first.r, b.large.first.bytes) {
+		b.serve(b.large.first, nil)
+	}
+	for b.small.n > 0 && b.fits(b.small.first.r, b.small.first.bytes) {
+		b.serve(b.small.first, nil)
+	}
+}
+
+// grantSmall serves small requests from what is kept for them, whoever else waits. b.mu is held.
+func (b *Budget) grantSmall() {
+	for b.small.n > 0 {
+		w := b.small.first
+		if b.smallUsed+w.bytes > b.limit/reservedShare || b.used+w.bytes > b.limit {
+			return
+		}
+		b.serve(w, nil)
+	}
+}
+
+// breakDeadlock refuses the last of those who wait to grow where nobody else holds anything: who gave back last may have been the
+// only one who did not wait. b.mu is held.
+func (b *Budget) breakDeadlock() {
+	for b.growing.n > 0 && b.stuck >= b.used && !b.fits(b.growing.first.r, b.growing.first.bytes) {
+		w := b.growing.last
+		b.serve(w, b.refuse(w.r, w.bytes, Deadlock, 0))
+		// It is expected to release now; until it has, what it holds is not stuck.
+	}
+}
+
+// serve ends w's waiting. b.mu is held.
+func (b *Budget) serve(w *waiter, err error) {
+	b.unwait(w)
+	if err == nil {
+		b.add(w.r, w.bytes)
+		b.metrics.admitted.Inc()
+	}
+	w.err = err
+	close(w.done)
+}

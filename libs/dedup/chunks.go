@@ -31,6 +31,24 @@ func Widened(fn Func, mint, maxt int64, resolution time.Duration) (int64, int64)
 	return minus(mint, d), plus(maxt, d)
 }
 
+// chunkBounds is the time, in milliseconds, at whose multiples Prometheus ends all chunks.
+const chunkBounds = 2 * 60 * 60 * 1000
+
+// Uncut returns mint and maxt, Unix milliseconds, moved apart to times where Prometheus never has
+// a chunk on both sides. It is for stores that cut chunks to the range asked for, as Prometheus' remote read and
+// so the sidecar does: of such a range they send whole ones, and so what Exact chooses does not depend on it.
+func Uncut(mint, maxt int64) (int64, int64) {
+	before := mint % chunkBounds
+	if before < 0 {
+		before += chunkBounds
+	}
+	behind := maxt % chunkBounds
+	if behind < 0 {
+		behind += chunkBounds
+	}
+	return minus(mint, before), plus(maxt, chunkBounds-1-behind)
+}
+
 // MergeChunks merges the chunks of one series, those of all replicas in one list, into
 // its samples.
 //

@@ -25,6 +25,7 @@ func BenchmarkMergeChunks(b *testing.B) {
 		}
 		return join(encode(b, r0.scrape(rnd, p), 120), encode(b, r1.scrape(rnd, p), 120))
 	}
+	list := (&scraper{interval: 15000}).scrape(rnd, day)
 	hist := join(encodeHistograms(b, 5760, 0), encodeHistograms(b, 5760, 7000))
 	for _, in := range []struct {
 		name string
@@ -32,6 +33,7 @@ func BenchmarkMergeChunks(b *testing.B) {
 	}{
 		{"counter/whole", pair(day, 0, false, 7000)},
 		{"counter/identical", pair(day, 0, false, 0)},
+		{"counter/copies", join(encode(b, list, 120), encode(b, list, 100))},
 		{"counter/gaps", pair(day, 0, true, 7000)},
 		{"counter/lossy", pair(day, 0.1, false, 7000)},
 		{"gauge/whole", pair(gauge, 0, false, 7000)},
@@ -63,6 +65,33 @@ func BenchmarkMergeChunks(b *testing.B) {
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(samples), "ns/sample")
 				b.ReportMetric(float64(samples)/float64(b.N), "samples/op")
+			})
+		}
+	}
+}
+
+// BenchmarkSeek jumps through the same day by the hour.
+func BenchmarkSeek(b *testing.B) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	day := counterProcess(rnd, sceneStart, 24*3600, 50_000)
+	for _, loss := range []float64{0, 0.1} {
+		var chks []chunks.AggrChunk
+		for _, phase := range []int64{0, 7000} {
+			chks = append(chks, encode(b, (&scraper{interval: 15000, phase: phase, loss: loss}).scrape(rnd, day), 120)...)
+		}
+		chks = chunks.SortUnique(chks)
+		for _, fn := range Funcs() {
+			b.Run(fmt.Sprintf("loss=%v/%s", loss, fn), func(b *testing.B) {
+				var m Merger
+				b.ReportAllocs()
+				for b.Loop() {
+					it := m.MergeChunks(Func(fn), chks, onlyRaw, Options{Counter: true})
+					for at := int64(sceneStart); it.Seek(at) != chunkenc.ValNone; at += 3_600_000 {
+					}
+					if it.Err() != nil {
+						b.Fatal(it.Err())
+					}
+				}
 			})
 		}
 	}

@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"math"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -48,9 +47,11 @@ type exactIterator struct {
 	next  int   // index of the chunk to load next
 	look  int64 // how far before a time one has to begin to arrive there by the rule
 
-	active []*piece // loaded, by minimum time
+	active []*piece // loaded, the best first
 	loaded bool     // some were loaded since others were last retired
-	banned []*piece // those not asked any more in the current step
+	// nextMin is the minimum time of the next chunk, so that most calls of load end at once.
+	nextMin int64
+	round   int // counts the steps; pieces banned in it are not asked any more
 
 	// The last sample, from which the next one is searched: x and its piece. The piece is nil
 	// where the search begins without one.
@@ -85,7 +86,7 @@ func (e *exactIterator) reset(chks []chunks.AggrChunk, aggrs []chunks.Aggr, even
 	clear(e.active)
 	*e = exactIterator{
 		chks: chks, aggrs: aggrs, x: math.MinInt64, clear: math.MinInt64,
-		active: e.active[:0], banned: e.banned[:0], marks: e.marks[:0], even: evener{on: evened},
+		active: e.active[:0], marks: e.marks[:0], even: evener{on: evened}, nextMin: math.MinInt64,
 		look: lookAround, freePieces: e.freePieces, freeCurs: e.freeCurs, freeProbes: e.freeProbes,
 	}
 	for i := range chks {
@@ -179,8 +180,10 @@ func (e *exactIterator) settle(p *piece) {
 	e.load(plus(p.maxt, maxSkew))
 	until := int64(math.MaxInt64)
 	for _, q := range e.active {
+		if q == p {
+			break
+		}
 		switch {
-		case q == p || !q.better(p):
 		case q.mint > e.x:
 			until = min(until, minus(q.mint, maxSkew))
 		case q.maxt > e.x:
@@ -203,14 +206,14 @@ func (e *exactIterator) take(p *piece) {
 // resolve finds the piece that has the next sample after x, at hand at its cursor, nil for none.
 // lonely: that sample comes after a gap that nobody fills.
 func (e *exactIterator) resolve() (next *piece, lonely bool) {
-	e.banned = e.banned[:0]
+	e.round++
 	for {
 		p, cover, linked := e.first()
 		if e.err != nil || p == nil || (next != nil && p.cur.t >= next.cur.t) {
 			return next, next != nil
 		}
 		if !e.fits(p, next) {
-			e.banned = append(e.banned, p)
+			p.banned = e.round
 			continue
 		}
 		if linked || !e.gapBefore(p, cover) {
@@ -220,7 +223,7 @@ func (e *exactIterator) resolve() (next *piece, lonely bool) {
 		if cover == nil {
 			return next, true // nobody else is there
 		}
-		e.banned = append(e.banned, cover)
+		cover.banned = e.round
 	}
 }
 
@@ -249,8 +252,9 @@ func (e *exactIterator) first() (p, cover *piece, linked bool) {
 	for {
 		cover = nil
 		for _, q := range e.active {
-			if q.covers(e.x) && (cover == nil || q.better(cover)) && !e.isBanned(q) {
+			if q.covers(e.x) && !e.isBanned(q) {
 				cover = q
+				break
 			}
 		}
 		if cover == nil {
@@ -304,7 +308,10 @@ func (e *exactIterator) successor(than *piece) *piece {
 	for e.err == nil {
 		var best *piece
 		for _, q := range e.active {
-			if q.mint > e.x && near(q.mint-e.x, smaller(o.mean, q.mean)) && q.better(than) && sooner(q, best) && !e.isBanned(q) {
+			if q == than {
+				break
+			}
+			if q.mint > e.x && near(q.mint-e.x, smaller(o.mean, q.mean)) && sooner(q, best) && !e.isBanned(q) {
 				best = q
 			}
 		}
@@ -330,17 +337,18 @@ func (e *exactIterator) earliest(cover *piece, t int64) *piece {
 func (e *exactIterator) starting(cover *piece, t int64) *piece {
 	var best *piece
 	for _, q := range e.active {
-		if q.mint > e.x && q.mint <= t && (cover == nil || q.better(cover)) && sooner(q, best) && !e.isBanned(q) {
+		if q == cover {
+			break
+		}
+		if q.mint > e.x && q.mint <= t && sooner(q, best) && !e.isBanned(q) {
 			best = q
 		}
 	}
 	return best
 }
 
-// sooner reports whether q begins before p, or is the better one of two that begin together.
-func sooner(q, p *piece) bool {
-	return p == nil || q.mint < p.mint || (q.mint == p.mint && q.better(p))
-}
+// sooner reports whether q begins before p, which is the better one and comes first where they begin together.
+func sooner(q, p *piece) bool { return p == nil || q.mint < p.mint }
 
 // settled opens a piece that begins after x, and reports whether it begins where it said. If not
 // its bounds are right now, and whoever chose it has to choose anew.
@@ -369,7 +377,7 @@ func (e *exactIterator) open(p *piece) {
 	}
 }
 
-func (e *exactIterator) isBanned(p *piece) bool { return slices.Contains(e.banned, p) }
+func (e *exactIterator) isBanned(p *piece) bool { return p.banned == e.round }
 
 // At implements chunkenc.Iterator.
 func (e *exactIterator) At() (int64, float64) {

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"math"
 	"slices"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -10,6 +11,12 @@ import (
 
 // load makes pieces of all chunks that begin at or before t.
 func (e *exactIterator) load(t int64) {
+	if t >= e.nextMin {
+		e.loadTo(t)
+	}
+}
+
+func (e *exactIterator) loadTo(t int64) {
 	for e.next < len(e.chks) && e.chks[e.next].MinTime <= t {
 		i := e.next
 		c := &e.chks[i]
@@ -24,8 +31,18 @@ func (e *exactIterator) load(t int64) {
 		p := take(&e.freePieces)
 		p.describe(c, part)
 		p.index = i
-		e.active = append(e.active, p)
+		at, _ := slices.BinarySearchFunc(e.active, p, func(q, p *piece) int {
+			if q.better(p) {
+				return -1
+			}
+			return 1
+		})
+		e.active = slices.Insert(e.active, at, p)
 		e.loaded = true
+	}
+	e.nextMin = math.MaxInt64
+	if e.next < len(e.chks) {
+		e.nextMin = e.chks[e.next].MinTime
 	}
 }
 
@@ -40,12 +57,8 @@ func (e *exactIterator) part(c *chunks.AggrChunk) (chunks.Chunk, bool) {
 
 // known reports whether a loaded chunk has the same bytes as c: two copies of one replica.
 func (e *exactIterator) known(c *chunks.AggrChunk) bool {
-	for i := len(e.active) - 1; i >= 0; i-- {
-		q := e.active[i].chunk
-		if q.MinTime != c.MinTime {
-			return false
-		}
-		if q.Equal(c) {
+	for _, p := range e.active {
+		if q := p.chunk; q.MinTime == c.MinTime && q.Equal(c) {
 			return true
 		}
 	}

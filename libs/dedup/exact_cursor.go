@@ -10,6 +10,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/chunks"
 	"github.com/promontory-io/promontory/libs/downsample"
+	"github.com/promontory-io/promontory/libs/xorchunk"
 )
 
 // recent is how many distances between samples the scrape interval is learnt from.
@@ -28,10 +29,13 @@ type mark struct {
 //
 // Staleness markers are put aside: they are no samples but say that there is none.
 type cursor struct {
-	rd  downsample.Reader
-	xor chunkenc.XORChunk
-	xit chunkenc.Iterator
-	it  chunkenc.Iterator
+	rd downsample.Reader
+	it chunkenc.Iterator // nil where the chunk holds nothing but floats
+	// Those are decoded all at once: points[at:] are behind the sample at hand.
+	xor    xorchunk.Reader
+	points []xorchunk.Point
+	at     int
+	xorErr error // comes behind the points
 	// The bounds of the chunk, for errors.
 	mint, maxt int64
 
@@ -45,6 +49,7 @@ type cursor struct {
 	seq  int // which sample of the chunk, markers included
 
 	began bool
+	first float64 // value
 	// The sample before it in the chunk.
 	hasPrev bool
 	prevT   int64
@@ -56,7 +61,6 @@ type cursor struct {
 	deltas      [recent]int64
 	oldest      int // which of deltas is replaced next
 	learnt      int // deltas seen
-	same        int // how many of the last ones were equal to est
 
 	falls    int
 	lastFall int64
@@ -67,21 +71,24 @@ type cursor struct {
 	err   error
 }
 
-// open makes c stand before the first sample of the piece.
+// open decodes the piece and makes c stand at its first sample.
 func (c *cursor) open(p *piece, chk []chunks.AggrChunk, aggrs []chunks.Aggr, evened bool) {
-	c.mint, c.maxt = p.chunk.MinTime, p.chunk.MaxTime
-	if raw := p.chunk.Raw; p.chunk.Aggr == nil && !evened && raw.Encoding == chunkenc.EncXOR && len(raw.Data) > 2 {
-		// The usual case, without a layer that it does not need.
-		c.xor.Reset(raw.Data)
-		c.xit = c.xor.Iterator(c.xit)
-		c.it = c.xit
+	c.it, c.points, c.xorErr = nil, c.points[:0], nil
+	if raw := p.chunk.Raw; p.chunk.Aggr == nil && !evened && raw.Encoding == chunkenc.EncXOR {
+		c.points, c.xorErr = c.xor.Append(c.points, raw.Data)
 	} else {
 		c.it = c.rd.Iterator(chk, aggrs)
 	}
+	c.begin(p)
+}
+
+// begin makes c, whose points or iterator are those of p, stand at the first sample.
+func (c *cursor) begin(p *piece) {
+	c.mint, c.maxt, c.at = p.chunk.MinTime, p.chunk.MaxTime, 0
 	c.typ, c.kind, c.t, c.v, c.seq = chunkenc.ValNone, chunkenc.ValNone, math.MinInt64, 0, 0
 	c.began, c.hasPrev = false, false
 	c.est, c.before, c.mean = p.mean, p.mean, p.mean
-	c.oldest, c.learnt, c.same = 0, 0, 0
+	c.oldest, c.learnt, c.deltas = 0, 0, [recent]int64{}
 	c.falls, c.lastFall, c.gauge = 0, math.MinInt64, false
 	c.negative = false
 	c.marks, c.err = c.marks[:0], nil
@@ -98,7 +105,50 @@ func (c *cursor) seekAfter(x int64) {
 	}
 }
 
+// next moves to the next sample.
 func (c *cursor) next() {
+	if c.it != nil {
+		c.nextOfAny()
+		return
+	}
+	for c.at < len(c.points) {
+		x := c.points[c.at]
+		c.at++
+		c.seq++
+		if math.IsNaN(x.V) && value.IsStaleNaN(x.V) {
+			c.marks = append(c.marks, mark{x.T, chunkenc.ValFloat, x.V})
+			continue
+		}
+		if !c.began {
+			c.began, c.first, c.typ, c.kind = true, x.V, chunkenc.ValFloat, chunkenc.ValFloat
+		} else {
+			if x.V < c.v {
+				c.falls++
+				c.lastFall = x.T
+			}
+			c.hasPrev, c.prevT, c.prev, c.before = true, c.t, c.v, c.est
+			if d := x.T - c.t; d != c.deltas[c.oldest] {
+				c.learn(d)
+			} else {
+				c.forget()
+			}
+		}
+		c.negative = c.negative || x.V < 0
+		c.t, c.v = x.T, x.V
+		return
+	}
+	c.finish(c.xorErr)
+}
+
+// finish is where there is no sample left, or none that can be read.
+func (c *cursor) finish(err error) {
+	c.typ = chunkenc.ValNone
+	if err != nil {
+		c.err = fmt.Errorf("merge replicas: decode chunk from %d to %d: %w", c.mint, c.maxt, err)
+	}
+}
+
+func (c *cursor) nextOfAny() {
 	for {
 		typ := c.it.Next()
 		c.seq++
@@ -113,10 +163,7 @@ func (c *cursor) next() {
 				continue
 			}
 		case chunkenc.ValNone:
-			c.typ = typ
-			if err := c.it.Err(); err != nil {
-				c.err = fmt.Errorf("merge replicas: decode chunk from %d to %d: %w", c.mint, c.maxt, err)
-			}
+			c.finish(c.it.Err())
 			return
 		case chunkenc.ValHistogram:
 			if c.h == nil {
@@ -145,7 +192,7 @@ func (c *cursor) next() {
 			return
 		}
 		if !c.began {
-			c.began = true
+			c.began, c.first = true, v
 		} else {
 			if t <= c.t {
 				continue // no order, no sample
@@ -154,10 +201,11 @@ func (c *cursor) next() {
 				c.falls++
 				c.lastFall = t
 			}
-			c.hasPrev, c.prevT, c.prev = true, c.t, c.v
-			c.before = c.est
-			if d := t - c.t; d != c.est || c.same < recent {
+			c.hasPrev, c.prevT, c.prev, c.before = true, c.t, c.v, c.est
+			if d := t - c.t; d != c.deltas[c.oldest] {
 				c.learn(d)
+			} else {
+				c.forget()
 			}
 		}
 		c.negative = c.negative || v < 0
@@ -167,33 +215,47 @@ func (c *cursor) next() {
 }
 
 // learn takes a distance into the estimate: the second smallest of the last few. Lost scrapes
-// make distances longer, and a restart makes one shorter; neither shows in it.
+// make distances longer, and a restart makes one shorter; neither shows in it. What was merged before has
+// short ones where its replicas change, of which the third smallest is no multiple.
 func (c *cursor) learn(d int64) {
 	if d <= 0 {
 		return // further apart than the scale is long
 	}
-	if d == c.est {
-		c.same++
-	} else {
-		c.same = 0
-	}
 	c.deltas[c.oldest] = d
+	c.forget()
+	c.learnt++
+	const far = math.MaxInt64
+	least, second, third := int64(far), int64(far), int64(far)
+	for _, x := range c.deltas[:min(c.learnt, recent)] {
+		switch {
+		case x < least:
+			least, second, third = x, least, second
+		case x < second:
+			second, third = x, second
+		case x < third:
+			third = x
+		}
+	}
+	switch {
+	case c.learnt == 1:
+		second = least
+	case third != far && third-second > second/5 && !multiple(third, second):
+		second = third
+	}
+	c.est = smaller(second, c.mean)
+}
+
+// multiple reports whether a is about two to four times b.
+func multiple(a, b int64) bool {
+	off := a % b
+	return a/b < 5 && min(off, b-off) <= b/5
+}
+
+// forget makes the next one of the last distances the oldest; that is all there is to do where an equal one replaces it.
+func (c *cursor) forget() {
 	if c.oldest++; c.oldest == recent {
 		c.oldest = 0
 	}
-	c.learnt++
-	least, second := int64(math.MaxInt64), int64(math.MaxInt64)
-	for _, x := range c.deltas[:min(c.learnt, recent)] {
-		if x < least {
-			least, second = x, least
-		} else if x < second {
-			second = x
-		}
-	}
-	if c.learnt == 1 {
-		second = least
-	}
-	c.est = smaller(second, c.mean)
 }
 
 // gap reports whether d is too long for two neighbouring scrapes of one replica that

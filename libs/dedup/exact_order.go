@@ -41,7 +41,10 @@ func (e *exactIterator) fits(p, next *piece) bool {
 	}
 	e.load(plus(c.t, maxSkew))
 	for _, q := range e.active {
-		if q == p || q.maxt <= c.t || plus(c.t, maxSkew) < q.mint || !q.better(p) {
+		if q == p {
+			break
+		}
+		if q.maxt <= c.t || plus(c.t, maxSkew) < q.mint {
 			continue
 		}
 		if q.mint > e.x || q.cur == nil {
@@ -69,7 +72,9 @@ func (e *exactIterator) stepsBack(p *piece, u int64, a float64, q *piece, w int6
 		return false
 	}
 	since := minus(u, 2*maxSkew)
-	if b >= a && p.cur.lastFall < since && q.cur.lastFall < since {
+	// The usual case: q is higher, and neither was reset lately; not in the piece before p either, or q were higher already.
+	if b >= a && p.cur.lastFall < since && q.cur.lastFall < since &&
+		(p.mint <= since || q.cur.wasAtMost(a, w) || !e.fellBefore(p, since)) {
 		return false
 	}
 	if p.cur.noCounter(p) || q.cur.noCounter(q) {
@@ -82,7 +87,7 @@ func (e *exactIterator) stepsBack(p *piece, u int64, a float64, q *piece, w int6
 		return false // one replica: its falls are true
 	}
 	pl, ql := e.timeline(p, minus(u, 2*maxSkew), plus(w, maxSkew)), e.timeline(q, minus(u, 2*maxSkew), plus(w, maxSkew))
-	if !ql.begunAt(u) && !pl.steady(u, w) {
+	if !ql.begunAt(u) && !pl.steady(u, w) && !ql.seesLater(&pl, u, w) && !pl.outgrown(u, w, b) {
 		return false // nothing says that q is behind: the target may have been reset
 	}
 	return olderThan(pl, u, a, ql, w, b)
@@ -147,6 +152,29 @@ func (e *exactIterator) fitting(p *piece, next bool) *piece {
 	return best
 }
 
+// fellBefore reports whether a piece that p may go on from shows a fall since then, or between its end and p, or may show
+// one where it was not read.
+func (e *exactIterator) fellBefore(p *piece, since int64) bool {
+	for _, r := range e.active {
+		if r.maxt >= p.mint {
+			continue
+		}
+		read := r.cur != nil && (r.cur.over() || r.cur.t >= r.maxt)
+		if !read || r.cur.lastFall >= since || r.cur.v > p.cur.first {
+			return true
+		}
+	}
+	return false
+}
+
+// wasAtMost reports whether the last sample known before w was not above a.
+func (c *cursor) wasAtMost(a float64, w int64) bool {
+	if c.t < w {
+		return c.v <= a
+	}
+	return c.hasPrev && c.prev <= a
+}
+
 // typeClass tells floats from histograms; kinds that cannot be compared give different ones.
 func (c *cursor) typeClass() chunkenc.ValueType {
 	if c.kind == chunkenc.ValFloatHistogram {
@@ -158,7 +186,7 @@ func (c *cursor) typeClass() chunkenc.ValueType {
 // noCounter says so early: what has been read falls too often. It never says so of a piece whose
 // probe calls it a counter.
 func (c *cursor) noCounter(p *piece) bool {
-	return c.gauge || c.negative || !fewFalls(c.falls, samplesOf(p))
+	return c.gauge || c.negative || !fewFalls(c.falls, p.samples)
 }
 
 // probe is the samples of a piece, read at once.
@@ -175,13 +203,6 @@ type probe struct {
 
 // fewFalls: a counter falls only when its process restarts.
 func fewFalls(falls, n int) bool { return falls <= max(1, n/16) }
-
-func samplesOf(p *piece) int {
-	if p.mean == 0 {
-		return 1
-	}
-	return int((p.chunk.MaxTime-p.chunk.MinTime)/p.mean) + 1
-}
 
 // probed reads p once more from its beginning, once: to the end if it is a counter, else as far as it
 // looks like one.
@@ -202,12 +223,20 @@ func (e *exactIterator) whole(p *piece) *probe {
 }
 
 func (e *exactIterator) read(p *piece, whole bool) {
-	r, n := p.probe, samplesOf(p)
+	r := p.probe
 	*r = probe{t: r.t[:0], v: r.v[:0], fell: r.fell[:0], counter: true}
 	c := e.cursor()
-	for c.open(p, e.one(p), e.aggrs, e.even.on); !c.over(); c.next() {
+	own := c.points
+	if p.cur != nil && p.cur.it == nil {
+		c.it, c.points, c.xorErr = nil, p.cur.points, p.cur.xorErr // decoded once is enough
+		c.begin(p)
+		defer func() { c.points = own }()
+	} else {
+		c.open(p, e.one(p), e.aggrs, e.even.on)
+	}
+	for ; !c.over(); c.next() {
 		r.t, r.v, r.fell = append(r.t, c.t), append(r.v, c.v), append(r.fell, c.lastFall == c.t)
-		r.counter = r.counter && !c.gauge && !c.negative && fewFalls(c.falls, n)
+		r.counter = r.counter && !c.gauge && !c.negative && fewFalls(c.falls, p.samples)
 		if !r.counter && !whole {
 			r.cut = true
 			break
@@ -282,6 +311,45 @@ func (l *timeline) steady(u, w int64) bool {
 		return !reset && t <= w+maxSkew
 	})
 	return reaches && !reset
+}
+
+// seesLater reports whether p has seen resets soon after u, and all of them show here after w: then none was before w.
+func (l *timeline) seesLater(p *timeline, u, w int64) bool {
+	all := false
+	p.each(func(before, t int64, _ float64, fell bool) bool {
+		if t > w+maxSkew {
+			return false
+		}
+		if !fell || t <= u {
+			return true
+		}
+		later := false
+		l.each(func(start, at int64, _ float64, fell bool) bool {
+			later = later || (fell && at > w && at >= before-maxSkew && start <= t+maxSkew)
+			return !later
+		})
+		all = later
+		return all
+	})
+	return all
+}
+
+// outgrown reports whether b, at w, is more than a counter can have that was reset after u and goes on as this one did
+// before u.
+func (l *timeline) outgrown(u, w int64, b float64) bool {
+	from, first, grown := int64(math.MinInt64), 0.0, 0.0
+	l.each(func(_, t int64, v float64, fell bool) bool {
+		switch {
+		case t > u:
+			return false
+		case from == math.MinInt64 || fell:
+			from, first, grown = t, v, 0
+		default:
+			grown = v - first
+		}
+		return true
+	})
+	return from < u && grown > 0 && b > 4*grown*float64(w-u)/float64(u-from)
 }
 
 // sees reports whether a reset that another replica has seen between from and to, give or take the

@@ -20,6 +20,8 @@ type piece struct {
 	// when decoding shows otherwise.
 	mint, maxt int64
 
+	// samples is how many there are, 1 when the chunk does not say.
+	samples int
 	// mean is the average distance of the samples, 0 when there are fewer than two.
 	mean int64
 	// class is mean on a logarithmic scale; a smaller one has more samples in the same time.
@@ -28,6 +30,9 @@ type piece struct {
 	still bool
 	// phase is where in its scrape interval the replica scrapes.
 	phase int64
+
+	// banned is the round of the merge in which it is not asked any more.
+	banned int
 
 	cur   *cursor
 	probe *probe
@@ -43,7 +48,7 @@ const (
 
 // describe fills in what the chunk says without being decoded.
 func (p *piece) describe(c *chunks.AggrChunk, part chunks.Chunk) {
-	*p = piece{chunk: c, data: part, mint: c.MinTime, maxt: c.MaxTime, class: classUnknown}
+	*p = piece{chunk: c, data: part, mint: c.MinTime, maxt: c.MaxTime, class: classUnknown, samples: 1}
 	if len(part.Data) < 2 {
 		return
 	}
@@ -52,7 +57,7 @@ func (p *piece) describe(c *chunks.AggrChunk, part chunks.Chunk) {
 	if n < 2 || span <= 0 { // negative where it overflows
 		return
 	}
-	p.mean = max(span/(n-1), 1)
+	p.samples, p.mean = int(n), max(span/(n-1), 1)
 	p.class = int32(math.Round(classesPerOctave * math.Log2(float64(span)/float64(n-1)/classOrigin)))
 	// Scrape intervals are whole seconds, or whole tenths of one: rounding takes jitter and
 	// single losses out of the estimate, to which the phase is very sensitive.

@@ -136,7 +136,8 @@ func parseMark(b []byte, id ulid.ULID, m marker) error {
 
 // MarkForDeletion marks a block for deletion at time now. Where the block is
 // marked already nothing is written, not even new details, since the older mark's
-// clock is running; written tells which.
+// clock is running; written tells which. A marker that cannot be parsed, cut off by a kill
+// for instance, is replaced.
 func MarkForDeletion(ctx context.Context, logger *zap.Logger, bkt objstore.Bucket, id ulid.ULID, details string, now time.Time) (written bool, err error) {
 	return writeMark(ctx, logger, bkt, id, DeletionMarkFilename, &DeletionMark{
 		ID: id, Version: MarkVersion, Details: details, DeletionTime: now.Unix(),
@@ -159,11 +160,11 @@ func MarkNoDownsample(ctx context.Context, logger *zap.Logger, bkt objstore.Buck
 
 func writeMark(ctx context.Context, logger *zap.Logger, bkt objstore.Bucket, id ulid.ULID, name string, m marker) (bool, error) {
 	object := ObjectName(id, name)
-	exists, err := bkt.Exists(ctx, object)
+	usable, err := usableMark(ctx, bkt, id, name)
 	if err != nil {
 		return false, fmt.Errorf("look for %s of block %s: %w", name, id, err)
 	}
-	if exists {
+	if usable {
 		orNop(logger).Warn("block is marked already, keeping the older marker", zap.Stringer("block", id), zap.String("marker", name))
 		return false, nil
 	}
@@ -177,6 +178,29 @@ func writeMark(ctx context.Context, logger *zap.Logger, bkt objstore.Bucket, id 
 	orNop(logger).Info("block marked", zap.Stringer("block", id), zap.String("marker", name), zap.ByteString("mark", b))
 	return true, nil
 }
+
+// usableMark reports whether there is a marker that somebody can act upon. One that was cut off
+// while it was written says nothing to anybody, and would keep its place for ever. One
+// of another version is for somebody else to understand.
+func usableMark(ctx context.Context, bkt objstore.BucketReader, id ulid.ULID, name string) (bool, error) {
+	_, err := readMark(ctx, bkt, id, name, &anyMark{})
+	switch {
+	case err == nil, errors.Is(err, ErrMarkVersion):
+		return true, nil
+	case errors.Is(err, ErrMarkNotFound), errors.Is(err, ErrMarkCorrupt):
+		return false, nil
+	}
+	return false, err
+}
+
+// anyMark is what the three kinds have in common.
+type anyMark struct {
+	ID      ulid.ULID `json:"id"`
+	Version int       `json:"version"`
+}
+
+func (m *anyMark) version() int       { return m.Version }
+func (m *anyMark) blockID() ulid.ULID { return m.ID }
 
 // RemoveMark takes a marker off a block. name is one of the marker file names;
 // a marker that is not there is ErrMarkNotFound.

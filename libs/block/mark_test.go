@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 	"github.com/thanos-io/objstore"
 
@@ -63,6 +64,48 @@ func TestOldMarkKeepsItsTime(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 100, m.DeletionTime)
 	require.Equal(t, "first", m.Details)
+}
+
+func TestMarkThatSaysNothingIsReplacedAndOneFromTheFutureIsNot(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		content string
+		written bool
+	}{
+		"empty":           {"", true},
+		"cut off":         {`{"id":"` + idText + `","ver`, true},
+		"another block's": {`{"id":"` + strings.Replace(idText, "41G", "41H", 1) + `","version":1}`, true},
+		"good":            {`{"id":"` + idText + `","version":1,"deletion_time":7}`, false},
+		"version 2":       {`{"id":"` + idText + `","version":2}`, false},
+	} {
+		for marker, set := range map[string]func(objstore.Bucket, ulid.ULID) (bool, error){
+			block.DeletionMarkFilename: func(bkt objstore.Bucket, id ulid.ULID) (bool, error) {
+				return block.MarkForDeletion(t.Context(), nil, bkt, id, "new", time.Unix(100, 0))
+			},
+			block.NoCompactMarkFilename: func(bkt objstore.Bucket, id ulid.ULID) (bool, error) {
+				return block.MarkNoCompact(t.Context(), nil, bkt, id, block.ReasonManual, "new", time.Unix(100, 0))
+			},
+			block.NoDownsampleMarkFilename: func(bkt objstore.Bucket, id ulid.ULID) (bool, error) {
+				return block.MarkNoDownsample(t.Context(), nil, bkt, id, block.ReasonManual, "new", time.Unix(100, 0))
+			},
+		} {
+			t.Run(name+" "+marker, func(t *testing.T) {
+				t.Parallel()
+				bkt, id := objstore.NewInMemBucket(), mustID(t, idText)
+				object := block.ObjectName(id, marker)
+				require.NoError(t, bkt.Upload(t.Context(), object, strings.NewReader(tc.content)))
+				written, err := set(bkt, id)
+				require.NoError(t, err)
+				require.Equal(t, tc.written, written)
+				got := string(bkt.Objects()[object])
+				if tc.written {
+					require.Contains(t, got, `"details":"new"`)
+				} else {
+					require.Equal(t, tc.content, got)
+				}
+			})
+		}
+	}
 }
 
 func TestReadingAMarkTellsKindsOfTroubleApart(t *testing.T) {

@@ -130,3 +130,17 @@ func FuzzParseByteSize(f *testing.F) {
 		require.Equal(t, size, again)
 	})
 }
+
+func TestACacheOfSizeZeroHoldsNothing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []MemoryConfig{{}, {MaxItemSize: MiB}} {
+		require.NoError(t, c.Validate())
+		c = c.WithDefaults()
+		m := NewMemory(int64(c.MaxSize), int64(c.MaxItemSize))
+		m.Set("a", []byte{1}, time.Hour)
+		m.Set("empty", nil, 0)
+		require.Equal(t, [][]byte{nil, nil}, m.Get(t.Context(), []string{"a", "empty"}))
+		require.NoError(t, m.Close())
+	}
+	require.ErrorContains(t, MemoryConfig{MaxSize: -1}.Validate(), "max_size must not be negative")
+}

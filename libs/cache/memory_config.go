@@ -12,7 +12,7 @@ const (
 
 // MemoryConfig sizes a cache in memory.
 type MemoryConfig struct {
-	// MaxSize bounds all that is held, keys and overhead included.
+	// MaxSize bounds all that is held, keys and overhead included. Zero switches the cache off: nothing is held.
 	MaxSize ByteSize `yaml:"max_size"`
 	// MaxItemSize bounds one item; larger ones are not stored. Zero: 125 MiB, or MaxSize where that is less.
 	MaxItemSize ByteSize `yaml:"max_item_size"`
@@ -32,13 +32,13 @@ func (c MemoryConfig) WithDefaults() MemoryConfig {
 // Validate returns all that is wrong with the configuration.
 func (c MemoryConfig) Validate() error {
 	var errs []error
-	if c.MaxSize <= 0 {
-		errs = append(errs, errors.New("max_size must be more than 0"))
+	if c.MaxSize < 0 {
+		errs = append(errs, errors.New("max_size must not be negative"))
 	}
 	if c.MaxItemSize < 0 {
 		errs = append(errs, errors.New("max_item_size must not be negative"))
 	}
-	if c.MaxItemSize > c.MaxSize {
+	if c.MaxSize > 0 && c.MaxItemSize > c.MaxSize {
 		errs = append(errs, fmt.Errorf("max_item_size %s is more than max_size %s", c.MaxItemSize, c.MaxSize))
 	}
 	return errors.Join(errs...)

@@ -80,7 +80,23 @@ func TestAggregateChunksOfBlocksSurviveDecodingAndEncoding(t *testing.T) {
 	}
 }
 
-// requireSameChunks compares byte for byte, and tells by sample where they differ.
+// recode writes a chunk of floats as the TSDB does: ours hold the same samples in fewer bytes.
+func recode(t testing.TB, data []byte) []byte {
+	t.Helper()
+	c, again := chunkenc.NewXORChunk(), chunkenc.NewXORChunk()
+	c.Reset(data)
+	app, err := again.Appender()
+	require.NoError(t, err)
+	it := c.Iterator(nil)
+	for it.Next() != chunkenc.ValNone {
+		app.Append(it.At())
+	}
+	require.NoError(t, it.Err())
+	return again.Bytes()
+}
+
+// requireSameChunks compares byte for byte, once both are written by the TSDB, and tells by
+// sample where they differ.
 func requireSameChunks(t *testing.T, name string, want, got []chunks.AggrChunk) {
 	t.Helper()
 	require.Len(t, got, len(want), name)
@@ -90,6 +106,10 @@ func requireSameChunks(t *testing.T, name string, want, got []chunks.AggrChunk) 
 		for a := chunks.Count; a <= chunks.Counter; a++ {
 			w, _ := want[i].Of(a)
 			g, _ := got[i].Of(a)
+			require.LessOrEqual(t, len(g.Data), len(w.Data)+2, "%s chunk %d %s: larger", name, i, a)
+			if g.Encoding == chunkenc.EncXOR {
+				g.Data = recode(t, g.Data)
+			}
 			if w.Equal(g) {
 				continue
 			}

@@ -4,7 +4,7 @@ package downsample
 const samplesPerChunk = 140
 
 // rawSpacing is the distance of raw samples, in milliseconds, on which the estimate
-// of a series' completeness rests.
+// of a series' completeness rests. Samples that are closer make it no more than complete.
 const rawSpacing = 60 * 1000
 
 // windowEnd returns the last millisecond of t's window. Windows are aligned to
@@ -27,7 +27,7 @@ func windowEnd(t, resolution int64) int64 {
 func chunkCount(mint, maxt, spacing, resolution int64, n int) int {
 	windows := 1
 	if maxt > mint {
-		fullness := float64(n) / (float64(maxt-mint) / float64(spacing))
+		fullness := min(1, float64(n)/(float64(maxt-mint)/float64(spacing)))
 		windows = int(float64((maxt-mint)/resolution)*fullness) + 1
 	}
 	// Smallest x with windows/x <= samplesPerChunk.

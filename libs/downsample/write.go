@@ -1,31 +1,30 @@
 package downsample
 
 import (
+	"bytes"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/promontory-io/promontory/libs/chunks"
+	"github.com/promontory-io/promontory/libs/xorchunk"
 )
 
 // Downsampler makes the chunks of downsampled series, one series at a time. It keeps
 // its buffers from series to series, so its memory follows the longest one. The zero
 // value is ready. Not safe for concurrent use.
 type Downsampler struct {
-	floats  []point
+	floats  []xorchunk.Point
+	build   floatBuilder
+	xor     xorchunk.Reader
 	hists   []histPoint
 	counter CounterSeries
 	dec     decoder
 	skipped int
-}
-
-// point is a float sample.
-type point struct {
-	t int64
-	v float64
 }
 
 // Skipped returns how many samples were left out since the zero value because they
@@ -59,7 +58,7 @@ func (d *Downsampler) Raw(it chunkenc.Iterator, resolution int64) ([]chunks.Aggr
 					return nil, err
 				}
 			}
-			d.floats = append(d.floats, point{t, v})
+			d.floats = append(d.floats, xorchunk.Point{T: t, V: v})
 			continue
 		}
 		t, h := it.AtFloatHistogram(nil)
@@ -70,12 +69,7 @@ func (d *Downsampler) Raw(it chunkenc.Iterator, resolution int64) ([]chunks.Aggr
 			d.skipped++
 			continue
 		}
-		if len(d.floats) > 0 {
-			var err error
-			if out, err = d.flushFloats(out, resolution); err != nil {
-				return nil, err
-			}
-		}
+		out = d.flushFloats(out, resolution)
 		gauge := h.CounterResetHint == histogram.GaugeType
 		if n := len(d.hists); n > 0 && gauge != d.hists[n-1].gauge {
 			var err error
@@ -89,32 +83,49 @@ func (d *Downsampler) Raw(it chunkenc.Iterator, resolution int64) ([]chunks.Aggr
 		return nil, fmt.Errorf("read samples to downsample: %w", err)
 	}
 	// At most one of the two has anything left.
-	out, err := d.flushFloats(out, resolution)
-	if err != nil {
-		return nil, err
+	return d.flushHistograms(d.flushFloats(out, resolution), resolution)
+}
+
+// Floats is Raw for a series of nothing but floats, which are in memory: it does the same
+// in less time. points stay the caller's.
+func (d *Downsampler) Floats(points []xorchunk.Point, resolution int64) ([]chunks.AggrChunk, error) {
+	if resolution <= 0 {
+		return nil, fmt.Errorf("downsample to %d ms: the resolution must be positive", resolution)
 	}
-	return d.flushHistograms(out, resolution)
+	// NaNs are rare: without one nothing is copied.
+	isNaN := func(p xorchunk.Point) bool { return math.IsNaN(p.V) }
+	if i := slices.IndexFunc(points, isNaN); i >= 0 {
+		d.floats = append(d.floats[:0], points[:i]...)
+		for _, p := range points[i:] {
+			if !isNaN(p) {
+				d.floats = append(d.floats, p)
+			}
+		}
+		points = d.floats
+	}
+	return d.cutFloats(nil, points, resolution), nil
 }
 
 // flushFloats downsamples the floats read so far.
-func (d *Downsampler) flushFloats(out []chunks.AggrChunk, resolution int64) ([]chunks.AggrChunk, error) {
+func (d *Downsampler) flushFloats(out []chunks.AggrChunk, resolution int64) []chunks.AggrChunk {
 	data := d.floats
 	d.floats = d.floats[:0]
+	return d.cutFloats(out, data, resolution)
+}
+
+// cutFloats cuts data into batches and makes a chunk of each.
+func (d *Downsampler) cutFloats(out []chunks.AggrChunk, data []xorchunk.Point, resolution int64) []chunks.AggrChunk {
 	if len(data) == 0 {
-		return out, nil
+		return out
 	}
-	n := chunkCount(data[0].t, data[len(data)-1].t, rawSpacing, resolution, len(data))
+	n := chunkCount(data[0].T, data[len(data)-1].T, rawSpacing, resolution, len(data))
 	size := len(data)/n + 1
 	for len(data) > 0 {
-		j := extend(data, min(size, len(data)), resolution, func(p *point) int64 { return p.t })
-		chk, err := floatChunk(data[:j], resolution)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, chk)
+		j := extend(data, min(size, len(data)), resolution, func(p *xorchunk.Point) int64 { return p.T })
+		out = append(out, d.floatChunk(data[:j], resolution))
 		data = data[j:]
 	}
-	return out, nil
+	return out
 }
 
 // extend lengthens the first j elements to the end of the last one's window.
@@ -137,43 +148,48 @@ type window struct {
 
 // eachWindow calls f for each window of data, which is not empty, with its timestamp:
 // its end, or the last timestamp of data where that comes before.
-func eachWindow(data []point, resolution int64, f func(t int64, w window)) {
+func eachWindow(data []xorchunk.Point, resolution int64, f func(t int64, w window)) {
 	var (
 		w      window
-		end    = windowEnd(data[0].t, resolution)
-		lastT  = data[len(data)-1].t
+		end    = windowEnd(data[0].T, resolution)
+		lastT  = data[len(data)-1].T
 		offset float64 // sum of the values before each fall
-		last   = data[0].v
+		last   = data[0].V
 	)
 	for _, p := range data {
-		if p.t > end {
+		if p.T > end {
 			f(end, w)
 			w = window{}
-			end = windowEnd(p.t, resolution)
+			end = windowEnd(p.T, resolution)
 		}
-		if p.v < last {
+		if p.V < last {
 			offset += last
 		}
-		last = p.v
+		last = p.V
 		if w.count == 0 {
-			w.min, w.max = p.v, p.v
+			w.min, w.max = p.V, p.V
 		}
 		w.count++
-		w.sum += p.v
-		w.min, w.max = min(w.min, p.v), max(w.max, p.v)
-		w.counter = offset + p.v
+		w.sum += p.V
+		// No value is NaN here, which the built-in functions would have to look for. A zero
+		// may be negative: they order it below the positive one.
+		if p.V < w.min || p.V == 0 && w.min == 0 {
+			w.min = min(w.min, p.V)
+		}
+		if p.V > w.max || p.V == 0 && w.max == 0 {
+			w.max = max(w.max, p.V)
+		}
+		w.counter = offset + p.V
 	}
 	f(min(end, lastT), w)
 }
 
 // floatChunk makes one chunk of all of data.
-func floatChunk(data []point, resolution int64) (chunks.AggrChunk, error) {
-	b, err := newFloatBuilder()
-	if err != nil {
-		return chunks.AggrChunk{}, err
-	}
+func (d *Downsampler) floatChunk(data []xorchunk.Point, resolution int64) chunks.AggrChunk {
+	b := &d.build
+	b.begin()
 	last := data[len(data)-1]
-	b.edge(data[0].t, data[0].v)
+	b.edge(data[0].T, data[0].V)
 	eachWindow(data, resolution, func(t int64, w window) {
 		b.window(chunks.Count, t, w.count)
 		b.window(chunks.Sum, t, w.sum)
@@ -181,50 +197,48 @@ func floatChunk(data []point, resolution int64) (chunks.AggrChunk, error) {
 		b.window(chunks.Max, t, w.max)
 		b.window(chunks.Counter, t, w.counter)
 	})
-	b.edge(last.t, last.v)
-	return b.finish(), nil
+	b.edge(last.T, last.V)
+	return b.finish()
 }
 
-// floatBuilder encodes aggregates that are floats.
+// floatBuilder encodes aggregates that are floats. Its memory is used again from chunk to
+// chunk; what it returns is not.
 type floatBuilder struct {
-	chks [chunks.NumAggr]*chunkenc.XORChunk
-	apps [chunks.NumAggr]chunkenc.Appender
+	parts [chunks.NumAggr]xorchunk.Writer
+	bufs  [chunks.NumAggr][]byte
 	// mint and maxt are the first and the last window. The counter's first value is
 	// older than mint: it lies within the first window, which is named for its end.
 	mint, maxt int64
 }
 
-func newFloatBuilder() (*floatBuilder, error) {
-	b := &floatBuilder{mint: math.MaxInt64, maxt: math.MinInt64}
-	for i := range b.chks {
-		b.chks[i] = chunkenc.NewXORChunk()
-		var err error
-		if b.apps[i], err = b.chks[i].Appender(); err != nil {
-			return nil, fmt.Errorf("begin aggregate chunk: %w", err)
-		}
+func (b *floatBuilder) begin() {
+	b.mint, b.maxt = math.MaxInt64, math.MinInt64
+	for i := range b.parts {
+		b.parts[i].Begin(b.bufs[i][:0])
 	}
-	return b, nil
 }
 
 // edge appends a first or last value of the counter.
 func (b *floatBuilder) edge(t int64, v float64) {
 	i, _ := chunks.Counter.Index()
-	b.apps[i].Append(t, v)
+	b.parts[i].Add(t, v)
 }
 
 // window appends the value of the window that is emitted at t.
 func (b *floatBuilder) window(a chunks.Aggr, t int64, v float64) {
 	i, _ := a.Index()
-	b.apps[i].Append(t, v)
+	b.parts[i].Add(t, v)
 	b.mint, b.maxt = min(b.mint, t), max(b.maxt, t)
 }
 
 // finish returns the chunk with those aggregates that have samples.
 func (b *floatBuilder) finish() chunks.AggrChunk {
 	out := chunks.AggrChunk{MinTime: b.mint, MaxTime: b.maxt, Aggr: new([chunks.NumAggr]chunks.Chunk)}
-	for i, c := range b.chks {
-		if c.NumSamples() > 0 {
-			out.Aggr[i] = chunks.Chunk{Encoding: chunkenc.EncXOR, Data: c.Bytes()}
+	for i := range b.parts {
+		n := b.parts[i].Len()
+		b.bufs[i] = b.parts[i].End(0)
+		if n > 0 {
+			out.Aggr[i] = chunks.Chunk{Encoding: chunkenc.EncXOR, Data: bytes.Clone(b.bufs[i])}
 		}
 	}
 	return out

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/promontory-io/promontory/libs/chunks"
+	"github.com/promontory-io/promontory/libs/xorchunk"
 )
 
 // Aggregated downsamples chunks of windows of from milliseconds further, to windows
@@ -124,10 +125,8 @@ func kindOf(c *chunks.AggrChunk) kind {
 
 // floatsFurther makes one chunk of all of in.
 func (d *Downsampler) floatsFurther(in []chunks.AggrChunk, resolution int64) (chunks.AggrChunk, error) {
-	b, err := newFloatBuilder()
-	if err != nil {
-		return chunks.AggrChunk{}, err
-	}
+	b := &d.build
+	b.begin()
 	for _, a := range []chunks.Aggr{chunks.Count, chunks.Sum, chunks.Min, chunks.Max} {
 		if err := d.readFloats(in, a); err != nil {
 			return chunks.AggrChunk{}, err
@@ -151,7 +150,7 @@ func (d *Downsampler) floatsFurther(in []chunks.AggrChunk, resolution int64) (ch
 	d.floats = d.floats[:0]
 	for d.counter.Next() == chunkenc.ValFloat {
 		t, v := d.counter.At()
-		d.floats = append(d.floats, point{t, v})
+		d.floats = append(d.floats, xorchunk.Point{T: t, V: v})
 	}
 	if err := d.counter.Err(); err != nil {
 		return chunks.AggrChunk{}, err
@@ -160,8 +159,8 @@ func (d *Downsampler) floatsFurther(in []chunks.AggrChunk, resolution int64) (ch
 	if !ok {
 		return chunks.AggrChunk{}, fmt.Errorf("downsample chunks from %d on: %w: no counter", in[0].MinTime, ErrCorrupt)
 	}
-	first, end := d.floats[0], d.floats[len(d.floats)-1].t
-	b.edge(first.t, first.v)
+	first, end := d.floats[0], d.floats[len(d.floats)-1].T
+	b.edge(first.T, first.V)
 	eachWindow(d.floats, resolution, func(t int64, w window) { b.window(chunks.Counter, t, w.counter) })
 	b.edge(end, last)
 	return b.finish(), nil
@@ -170,14 +169,20 @@ func (d *Downsampler) floatsFurther(in []chunks.AggrChunk, resolution int64) (ch
 // readFloats reads aggregate a of all of in into d.floats.
 func (d *Downsampler) readFloats(in []chunks.AggrChunk, a chunks.Aggr) error {
 	d.floats = d.floats[:0]
-	return d.each(in, a, func(it chunkenc.Iterator, typ chunkenc.ValueType) error {
-		if typ != chunkenc.ValFloat {
-			return fmt.Errorf("%w: %s is a %s", ErrCorrupt, a, typ)
+	for i := range in {
+		part, ok := in[i].Of(a)
+		if !ok {
+			continue
 		}
-		t, v := it.At()
-		d.floats = append(d.floats, point{t, v})
-		return nil
-	})
+		err := fmt.Errorf("%w: %s has encoding %d", ErrCorrupt, a, part.Encoding)
+		if part.Encoding == chunkenc.EncXOR {
+			d.floats, err = d.xor.Append(d.floats, part.Data)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s chunk from %d to %d: %w", a, in[i].MinTime, in[i].MaxTime, err)
+		}
+	}
+	return nil
 }
 
 // each calls f for each sample of aggregate a of each chunk of in that has it.
@@ -257,7 +262,7 @@ func (d *Downsampler) readHistograms(in []chunks.AggrChunk, a chunks.Aggr, hint 
 // further merges windows: counts and sums of equal length, which are added, and
 // counters, of which each window keeps the last. Counters may have samples between
 // windows, which only carry resets and the first value.
-func (b *histBuilder) further(counts []point, sums, counters []histPoint, resolution int64, total *histTotal) error {
+func (b *histBuilder) further(counts []xorchunk.Point, sums, counters []histPoint, resolution int64, total *histTotal) error {
 	if len(counts) == 0 {
 		return fmt.Errorf("%w: no counts", ErrCorrupt)
 	}
@@ -277,8 +282,8 @@ func (b *histBuilder) further(counts []point, sums, counters []histPoint, resolu
 		}
 		return nil
 	}
-	lastT := counts[len(counts)-1].t
-	if len(counters) > 0 && counters[0].t < counts[0].t {
+	lastT := counts[len(counts)-1].T
+	if len(counters) > 0 && counters[0].t < counts[0].T {
 		first := counters[0].t
 		if err := upTo(first); err != nil {
 			return err
@@ -290,13 +295,13 @@ func (b *histBuilder) further(counts []point, sums, counters []histPoint, resolu
 		}
 	}
 	for i := 0; i < len(counts); {
-		end := windowEnd(counts[i].t, resolution)
+		end := windowEnd(counts[i].T, resolution)
 		n, sum := 0.0, sums[i].h.Copy()
 		j := i
-		for ; j < len(counts) && counts[j].t <= end; j++ {
-			n += counts[j].v
-			if sums[j].t != counts[j].t {
-				return fmt.Errorf("%w: count is at %d, sum at %d", ErrCorrupt, counts[j].t, sums[j].t)
+		for ; j < len(counts) && counts[j].T <= end; j++ {
+			n += counts[j].V
+			if sums[j].t != counts[j].T {
+				return fmt.Errorf("%w: count is at %d, sum at %d", ErrCorrupt, counts[j].T, sums[j].t)
 			}
 			if j > i {
 				if err := addTo(sum, sums[j].h); err != nil {

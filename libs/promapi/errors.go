@@ -19,6 +19,7 @@ const (
 	ErrorCanceled  ErrorType = "canceled"
 	ErrorTimeout   ErrorType = "timeout"
 	ErrorInternal  ErrorType = "internal"
+	ErrorNotFound  ErrorType = "not_found"
 )
 
 // StatusCode returns the HTTP status of an answer with this error type; unknown types are 500.
@@ -26,6 +27,8 @@ func (t ErrorType) StatusCode() int {
 	switch t {
 	case ErrorBadData:
 		return http.StatusBadRequest
+	case ErrorNotFound:
+		return http.StatusNotFound
 	case ErrorExecution:
 		return http.StatusUnprocessableEntity
 	case ErrorCanceled, ErrorTimeout:

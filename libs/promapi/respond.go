@@ -2,12 +2,15 @@ package promapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/promontory-io/promontory/libs/promapi/promtypes"
 )
 
 // maxNotes bounds how many PromQL annotations of one kind an answer carries; the rest is counted.
@@ -19,6 +22,8 @@ type Notes struct {
 	Warnings []string
 	// Infos are remarks of the query engine that need no action.
 	Infos []string
+	// Receipt says what the answer cost and what is missing from it; nil leaves the key out.
+	Receipt *promtypes.Receipt
 	// NoStore keeps caches from storing the answer. It must be set whenever something is missing from it.
 	NoStore bool
 }
@@ -63,7 +68,7 @@ func Partial(warnings ...string) Notes {
 
 // Join returns the notes of n and others together.
 func (n Notes) Join(others ...Notes) Notes {
-	out := Notes{Warnings: slices.Clone(n.Warnings), Infos: slices.Clone(n.Infos), NoStore: n.NoStore}
+	out := Notes{Warnings: slices.Clone(n.Warnings), Infos: slices.Clone(n.Infos), NoStore: n.NoStore, Receipt: n.Receipt}
 	for _, o := range others {
 		out.Warnings = append(out.Warnings, o.Warnings...)
 		out.Infos = append(out.Infos, o.Infos...)
@@ -99,6 +104,10 @@ func Respond(w http.ResponseWriter, data Data, notes Notes) error {
 	data.EncodeJSON(e)
 	encodeNotes(e, "warnings", notes.Warnings)
 	encodeNotes(e, "infos", notes.Infos)
+	if notes.Receipt != nil {
+		e.Raw(`,"receipt":`)
+		e.Value(notes.Receipt)
+	}
 	e.Raw(`}`)
 	if err := e.Err(); err != nil && !e.flushed {
 		e.release()
@@ -117,7 +126,10 @@ func encodeNotes(e *Encoder, key string, notes []string) {
 
 // RespondError writes an error envelope; the type of err is found by [AsError]. Errors are never cached.
 // The error returned is the writer's.
-func RespondError(w http.ResponseWriter, err error) error {
+func RespondError(w http.ResponseWriter, err error) error { return RespondFailure(w, err, nil) }
+
+// RespondFailure is RespondError with the receipt of what was done in vain; nil leaves the key out.
+func RespondFailure(w http.ResponseWriter, err error, receipt *promtypes.Receipt) error {
 	typed := AsError(err)
 	if typed == nil {
 		typed = NewError(ErrorInternal, errors.New("unknown error"))
@@ -126,6 +138,11 @@ func RespondError(w http.ResponseWriter, err error) error {
 	b = AppendString(b, string(typed.Type))
 	b = append(b, `,"error":`...)
 	b = AppendString(b, typed.Error())
+	if receipt != nil {
+		if text, err := json.Marshal(receipt); err == nil {
+			b = append(append(b, `,"receipt":`...), text...)
+		}
+	}
 	b = append(b, '}')
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

@@ -125,6 +125,14 @@ func (c Config) Validate() error {
 	return fmt.Errorf("unknown type %q", c.Type)
 }
 
+// MemoryBytes is how much memory of this process the cache may take.
+func (c Config) MemoryBytes() int64 {
+	if c.Type == TypeInMemory {
+		return int64(c.Memory.WithDefaults().MaxSize)
+	}
+	return 0
+}
+
 // Open returns the cache. Its metrics carry the name as a label; the registry may be nil.
 func Open(name string, cfg Config, logger *zap.Logger, reg prometheus.Registerer) (cache.Cache, error) {
 	if err := cfg.Validate(); err != nil {

@@ -316,7 +316,7 @@ func TestConfigs(t *testing.T) {
 	require.Equal(t, want, cfg.Settings)
 	require.Equal(t, cache.MiB, cfg.Backend.Memory.MaxSize)
 	for text, want := range map[string]string{
-		"type: GROUPCACHE\nconfig: {self_url: x}":       "f:1: caching bucket type GROUPCACHE is not supported; use IN-MEMORY, MEMCACHED or REDIS",
+		"type: GROUPCACHE\nconfig: {self_ur: x}":        `f:2: unknown key "self_ur"`,
 		"type: IN-MEMORY\nchunk_subrange_siz: 1":        `f:2: unknown key "chunk_subrange_siz"`,
 		"type: IN-MEMORY\nchunk_subrange_size: 0":       "f: chunk_subrange_size 0 is not from 1 to 1048576",
 		"type: IN-MEMORY\nblocks_iter_ttl: [1]":         "f:2: a duration is one value",
@@ -330,6 +330,21 @@ func TestConfigs(t *testing.T) {
 			require.EqualError(t, err, want)
 		}
 	}
+}
+
+func TestAGroupcacheIsACacheOfItsOwn(t *testing.T) {
+	t.Parallel()
+	cfg, err := ParseConfig("f", "", []byte(`type: GROUPCACHE
+config: {self_url: "http://a:10902", peers: ["dns+b:10902"], groupcache_group: x, dns_interval: 30s, dns_sd_resolver: miekgdns, timeout: 1s, max_size: 10MiB}
+chunk_subrange_size: 32000`))
+	require.NoError(t, err)
+	require.True(t, cfg.Alone)
+	require.Equal(t, backend.TypeInMemory, cfg.Backend.Type)
+	require.Equal(t, 10*cache.MiB, cfg.Backend.Memory.MaxSize)
+	require.EqualValues(t, 32000, cfg.Settings.ChunkSubrangeSize)
+	cfg, err = ParseConfig("f", "", []byte("type: groupcache"))
+	require.NoError(t, err)
+	require.Equal(t, 250*cache.MiB, cfg.Backend.Memory.MaxSize)
 }
 
 func FuzzParseConfig(f *testing.F) {

@@ -18,6 +18,8 @@ type Config struct {
 	Backend backend.Config
 	// Settings are what is kept, and for how long.
 	Settings Settings
+	// Alone says that the configuration wants a cache in common with others (GROUPCACHE), and that this process keeps its own.
+	Alone bool
 	// Hash is part of the keys of listings, so that only those who are configured alike share them.
 	Hash string
 }
@@ -72,7 +74,10 @@ func (s Settings) Validate() error {
 // Errors begin with the source, and where there is one the line. path is the file of the text, "" for text from elsewhere.
 func ParseConfig(source, path string, text []byte) (Config, error) {
 	s := DefaultSettings()
-	b, err := backend.Parse("caching bucket", source, text, &s)
+	b, alone, err := parseGroupcache(source, text, &s)
+	if !alone && err == nil {
+		b, err = backend.Parse("caching bucket", source, text, &s)
+	}
 	if err != nil {
 		return Config{}, err
 	}
@@ -82,5 +87,5 @@ func ParseConfig(source, path string, text []byte) (Config, error) {
 	hash := xxhash.New()
 	_, _ = hash.Write(text) // never fails
 	_, _ = hash.WriteString(path)
-	return Config{Backend: b, Settings: s, Hash: strconv.FormatUint(hash.Sum64(), 10)}, nil
+	return Config{Backend: b, Settings: s, Alone: alone, Hash: strconv.FormatUint(hash.Sum64(), 10)}, nil
 }

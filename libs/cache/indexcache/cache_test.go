@@ -236,6 +236,7 @@ func TestConfigs(t *testing.T) {
 		"type: in-memory": DefaultConfig(),
 		"type: IN-MEMORY\nconfig: {max_size: 100MB, max_item_size: 1MiB}\nenabled_items: [Series, Postings]\nttl: 1d": memory(
 			MemoryConfig{MaxSize: 100 * cache.MiB, MaxItemSize: cache.MiB}, day, Series, Postings),
+		"type: IN-MEMORY\nconfig: {max_size: \"0\"}": memory(MemoryConfig{}, defaultTTL),
 		"type: IN-MEMORY\nconfig:\n  max_size: 1000\nttl: 90m": memory(MemoryConfig{MaxSize: 1000, MaxItemSize: 1000}, 90*time.Minute),
 	} {
 		cfg, err := ParseConfig("f", []byte(text))
@@ -260,7 +261,6 @@ func TestConfigs(t *testing.T) {
 		"type: IN-MEMORY\nconfg: {}":                                    `f:2: unknown key "confg"`,
 		"type: IN-MEMORY\nttl: -1s":                                     `f:2: "-1s" is a negative duration`,
 		"type: IN-MEMORY\nconfig:\n  max_size: much":                    `f:3: "much" is not a size in bytes such as 1000, 250MB or 1GiB`,
-		"type: IN-MEMORY\nconfig:\n  max_size: 0":                       "f: config: max_size must be more than 0",
 		"type: IN-MEMORY\nconfig: {max_size: 1, max_item_size: 2}":      "f: config: max_item_size 2B is more than max_size 1B",
 		"type: IN-MEMORY\nenabled_items: [Chunks]":                      `f: enabled_items: unknown item "Chunks" (known: Postings, Series, ExpandedPostings)`,
 		"type: IN-MEMORY\n---\ntype: REDIS":                             "f:2: more than one YAML document",

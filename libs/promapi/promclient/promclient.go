@@ -68,6 +68,8 @@ type response[T any] struct {
 	Error     string   `json:"error"`
 	Warnings  []string `json:"warnings"`
 	Infos     []string `json:"infos"`
+	// Receipt is what servers of ours add when they are asked to.
+	Receipt json.RawMessage `json:"receipt"`
 }
 
 // notes returns warnings and infos in one list.

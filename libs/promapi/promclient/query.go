@@ -98,6 +98,9 @@ type Result struct {
 	Value    model.Value
 	Warnings []string
 	Infos    []string
+	// Receipt is the JSON of what the answer cost and what is missing from it; empty where the server was not asked for
+	// it by the parameter receipt=true, or does not know it.
+	Receipt json.RawMessage
 }
 
 // Query evaluates a PromQL expression at t; the zero time means now. extra are further parameters, which go before our own.
@@ -126,7 +129,7 @@ func (c *Client) QueryRange(ctx context.Context, expr string, start, end time.Ti
 
 func (c *Client) query(ctx context.Context, path string, p values) (Result, error) {
 	resp, err := apiPost[queryValue](ctx, c, path, p.Values())
-	return Result{Value: resp.Data.value, Warnings: resp.Warnings, Infos: resp.Infos}, err
+	return Result{Value: resp.Data.value, Warnings: resp.Warnings, Infos: resp.Infos, Receipt: resp.Receipt}, err
 }
 
 // queryValue reads {"resultType": …, "result": …} into the type it names.

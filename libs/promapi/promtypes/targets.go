@@ -52,6 +52,23 @@ type StoreStatus struct {
 	// MinTime and MaxTime are Unix milliseconds, both inclusive.
 	MinTime int64 `json:"minTime"`
 	MaxTime int64 `json:"maxTime"`
+	// StoreHealth is what calls to the store have taught; nil leaves the key out.
+	StoreHealth *StoreHealth `json:"health,omitempty"`
+}
+
+// StoreHealth is how quick a store is, and whether it is asked.
+type StoreHealth struct {
+	// Breaker is closed while the store is asked, open while it is not because its last calls failed, half-open
+	// while one call finds out.
+	Breaker string `json:"breaker"`
+	// Failures is how many calls in a row failed, LastCallError why.
+	Failures      int        `json:"failures"`
+	LastCallError string     `json:"lastCallError,omitempty"`
+	OpenUntil     *time.Time `json:"openUntil,omitempty"`
+	// Calls is how many recent good calls the times to their first messages are of.
+	Calls         int     `json:"calls"`
+	MedianSeconds float64 `json:"medianSeconds"`
+	P95Seconds    float64 `json:"p95Seconds"`
 }
 
 // Stores is the data of /api/v1/stores.

@@ -9,7 +9,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +28,6 @@ import (
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/promapi/promtypes"
-	"github.com/promontory-io/promontory/services/compactor/internal/mark"
 	"github.com/promontory-io/promontory/services/compactor/internal/run"
 )
 
@@ -184,15 +182,15 @@ func (a *API) actions(ctx context.Context, id ulid.ULID, detail string) map[stri
 	now := time.Now()
 	return map[string]func() error{
 		ActionDelete: func() error {
-			_, err := mark.Deletion(ctx, a.logger, a.bkt, id, detail, now)
+			_, err := block.MarkForDeletion(ctx, a.logger, a.bkt, id, detail, now)
 			return err
 		},
 		ActionNoCompact: func() error {
-			_, err := mark.NoCompact(ctx, a.logger, a.bkt, id, block.ReasonManual, detail, now)
+			_, err := block.MarkNoCompact(ctx, a.logger, a.bkt, id, block.ReasonManual, detail, now)
 			return err
 		},
 		ActionNoDownsample: func() error {
-			_, err := mark.NoDownsample(ctx, a.logger, a.bkt, id, block.ReasonManual, detail, now)
+			_, err := block.MarkNoDownsample(ctx, a.logger, a.bkt, id, block.ReasonManual, detail, now)
 			return err
 		},
 		ActionKeep: func() error { return a.keep(ctx, id) },
@@ -240,21 +238,15 @@ func (a *API) status(*http.Request) (promapi.Data, error) {
 }
 
 func (a *API) plan(w http.ResponseWriter, r *http.Request) {
-	var text bytes.Buffer
-	if r.FormValue("format") == "text" {
-		if err := a.runner.PrintPlan(r.Context(), &text); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = text.WriteTo(w) // a client that has gone needs no answer
-		return
-	}
-	rounds, err := a.runner.Plan(r.Context())
-	if err != nil {
+	o, err := a.runner.Outlook(r.Context())
+	switch {
+	case err != nil:
 		err = promapi.RespondError(w, promapi.NewError(promapi.ErrorInternal, err))
-	} else {
-		err = promapi.Respond(w, promapi.JSON{Value: planOf(rounds, a.runner.Snapshot().Rate)}, promapi.Notes{})
+	case r.FormValue("format") == "text":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		err = o.Print(w)
+	default:
+		err = promapi.Respond(w, promapi.JSON{Value: NewPlan(o)}, promapi.Notes{})
 	}
 	if err != nil {
 		a.logger.Debug("response not sent", zap.Error(err))

@@ -2,6 +2,7 @@ package api
 
 import (
 	"github.com/promontory-io/promontory/services/compactor/internal/plan"
+	"github.com/promontory-io/promontory/services/compactor/internal/run"
 )
 
 // Plan is the answer to /api/v1/compactor/plan.
@@ -10,9 +11,14 @@ type Plan struct {
 	Jobs     []Job     `json:"jobs"`
 	Marks    []Mark    `json:"marks"`
 	Problems []Problem `json:"problems"`
-	Bytes    int64     `json:"bytes"`
-	// SecondsLeft is an estimate, 0 where nothing is known to base it on.
+	// Retention is what retention marks next, the oldest first.
+	Retention []Expired `json:"retention"`
+	// Bytes are those that the jobs read.
+	Bytes int64 `json:"bytes"`
+	// SecondsLeft is an estimate from how fast jobs were so far, or from an assumption
+	// where none has ended yet.
 	SecondsLeft float64 `json:"secondsLeft"`
+	Assumed     bool    `json:"assumed"`
 }
 
 // Job is one job of a plan.
@@ -47,10 +53,39 @@ type Problem struct {
 	Reason string   `json:"reason"`
 }
 
-func planOf(rounds []plan.Plan, rate float64) Plan {
-	s := plan.Summarize(rounds, rate, 1)
-	out := Plan{Jobs: []Job{}, Marks: []Mark{}, Problems: []Problem{}, Bytes: s.Bytes, SecondsLeft: s.Left.Seconds()}
-	for n, r := range rounds {
+// Expired is a block whose retention is over.
+type Expired struct {
+	Block      string            `json:"block"`
+	Labels     map[string]string `json:"labels"`
+	Resolution int64             `json:"resolution"`
+	// MinTime and MaxTime are Unix milliseconds.
+	MinTime int64 `json:"minTime"`
+	MaxTime int64 `json:"maxTime"`
+	Bytes   int64 `json:"bytes"`
+	// Policy is its name, "default" for the flags; KeepSeconds its retention; OverSeconds how long it
+	// is over.
+	Policy      string  `json:"policy"`
+	KeepSeconds float64 `json:"keepSeconds"`
+	OverSeconds float64 `json:"overSeconds"`
+	// Held says why the block stays for now, empty if it does not.
+	Held string `json:"held"`
+}
+
+// NewPlan describes an outlook.
+func NewPlan(o *run.Outlook) Plan {
+	s := o.Summary()
+	out := Plan{
+		Jobs: []Job{}, Marks: []Mark{}, Problems: []Problem{}, Retention: []Expired{},
+		Bytes: s.Bytes, SecondsLeft: s.Left.Seconds(), Assumed: o.Assumed,
+	}
+	for _, v := range o.Retention {
+		m := v.Block.Meta
+		out.Retention = append(out.Retention, Expired{
+			Block: m.ULID.String(), Labels: m.Thanos.Labels, Resolution: m.Thanos.Downsample.Resolution, MinTime: m.MinTime, MaxTime: m.MaxTime,
+			Bytes: v.Block.SizeBytes, Policy: v.Policy, KeepSeconds: v.Keep.Seconds(), OverSeconds: v.Since.Seconds(), Held: v.Held,
+		})
+	}
+	for n, r := range o.Rounds {
 		for i := range r.Jobs {
 			j := &r.Jobs[i]
 			out.Jobs = append(out.Jobs, Job{

@@ -25,6 +25,12 @@ import (
 
 const component = "compact"
 
+// The values of --plan.format.
+const (
+	planText = "text"
+	planJSON = "json"
+)
+
 // Config is all that can be said to the compactor from outside.
 type Config struct {
 	Common  service.Config
@@ -35,8 +41,9 @@ type Config struct {
 	// Wait makes the compactor go on for ever.
 	Wait         bool
 	WaitInterval time.Duration
-	// PlanOnly prints the plan and ends.
-	PlanOnly bool
+	// PlanOnly prints the plan in PlanFormat and ends.
+	PlanOnly   bool
+	PlanFormat string
 
 	Blocks    BlocksConfig
 	Work      WorkConfig
@@ -112,7 +119,7 @@ func DefaultConfig() Config {
 	common := service.DefaultConfig(component)
 	common.WithoutGRPC = true
 	return Config{
-		Common: common, DataDir: "./data", WaitInterval: 5 * time.Minute,
+		Common: common, DataDir: "./data", WaitInterval: 5 * time.Minute, PlanFormat: planText,
 		Blocks: BlocksConfig{
 			ConsistencyDelay: 30 * time.Minute, Discovery: string(fetch.Concurrent), MetaFetchConcurrency: 32,
 			MinTime: flags.At(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)),
@@ -216,6 +223,7 @@ func (c *Config) BindFlags(fs *pflag.FlagSet) {
 		fs.Lookup("wait").Shorthand = "w"
 		flags.Duration(fs, &c.WaitInterval, "wait-interval", "Time between two looks for new work.")
 		flags.Bool(fs, &c.PlanOnly, "plan", "Print what would be done and what retention would mark, and end.")
+		flags.Enum(fs, &c.PlanFormat, "plan.format", "How --plan prints: text for people, or the JSON of /api/v1/compactor/plan.", planText, planJSON)
 		c.Work.bind(fs)
 	})
 	flags.Group(fs, "Retention", c.Retention.bind)

@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/lifecycle"
+	"github.com/promontory-io/promontory/libs/webui"
 	"github.com/promontory-io/promontory/services/compactor/internal/api"
 	"github.com/promontory-io/promontory/services/compactor/internal/job"
 	"github.com/promontory-io/promontory/services/compactor/internal/lease"
@@ -28,9 +32,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+// gcPercent is how much the heap may grow beyond what is in use before garbage is collected.
+// Most of the heap is buffers of fixed size that make little garbage: room for as much again
+// as is in use would double the memory and save next to no work.
+const gcPercent = 40
+
 // Run wires a compactor. With --wait it serves until ctx ends, else it does what there is to
 // do and returns.
 func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	text, err := cfg.Bucket.Bytes()
 	if err != nil {
 		return err
@@ -79,7 +91,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	}
 	switch {
 	case cfg.PlanOnly:
-		return runner.PrintPlan(ctx, os.Stdout)
+		return printPlan(ctx, runner, cfg.PlanFormat, os.Stdout)
 	case !cfg.Wait:
 		return serveOnce(ctx, p, runner, claim)
 	}
@@ -88,6 +100,20 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	}
 	addLanes(p, runner, claim)
 	return p.Serve(ctx)
+}
+
+// printPlan writes what would be done, and changes nothing.
+func printPlan(ctx context.Context, r *run.Runner, format string, w io.Writer) error {
+	o, err := r.Outlook(ctx)
+	if err != nil {
+		return err
+	}
+	if format == planText {
+		return o.Print(w)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(api.NewPlan(o))
 }
 
 func newRunner(cfg *Config, p *service.Process, d run.Deps, guard func() error) (*run.Runner, error) {
@@ -122,7 +148,12 @@ func (a *AcceptedConfig) notes() []string {
 
 // serveOnce does one round while metrics and probes are served, and ends with it.
 func serveOnce(ctx context.Context, p *service.Process, r *run.Runner, claim *lease.Lease) error {
-	p.Group.Add("compactor", func(ctx context.Context) error { return underLease(ctx, claim, r, r.Once) })
+	p.Group.Add("compactor", func(ctx context.Context) error {
+		begin := time.Now()
+		err := underLease(ctx, claim, r, r.Once)
+		logSummary(p.Logger, p.Registry, time.Since(begin))
+		return err
+	})
 	return p.Serve(ctx)
 }
 
@@ -204,7 +235,9 @@ func addViewer(cfg *Config, p *service.Process, bkt objstore.Bucket, base *fetch
 	a := api.New(api.Config{Label: cfg.Viewer.Label, DisableAdmin: cfg.Viewer.DisableAdmin, Flags: p.Flags}, p.Logger, bkt, r)
 	mw := p.Middleware(nil)
 	cfg.Web.Normalize(true)
-	cfg.Web.Mount(p.HTTP, "/", cfg.Web.CORS(a.Handler(mw.Wrap)))
+	cfg.Web.Mount(p.HTTP, "/", webui.Over(webui.Config{
+		Service: "compactor", Pages: []webui.Page{webui.Work, webui.Blocks, webui.Loaded, webui.Flags, webui.Status}, Wrap: mw.Wrap,
+	}, cfg.Web.CORS(a.Handler(mw.Wrap))))
 
 	all := base.NewFetcher(nil)
 	p.Group.Add("block viewer", func(ctx context.Context) error {

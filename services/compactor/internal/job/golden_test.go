@@ -2,7 +2,9 @@ package job
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/block/blocktest"
 	"github.com/promontory-io/promontory/libs/block/fetch"
+	"github.com/promontory-io/promontory/libs/chunks"
 	"github.com/promontory-io/promontory/libs/dedup"
 	"github.com/promontory-io/promontory/libs/objstore/filesystem"
 	"github.com/promontory-io/promontory/services/compactor/internal/compacttest"
@@ -72,4 +75,54 @@ func TestRecordedBucketBecomesWhatThanosMadeOfIt(t *testing.T) {
 		require.Equal(t, block.SourceCompactor, g.Thanos.Source)
 		compacttest.RequireSameContent(t, want, w, got, g)
 	}
+}
+
+// TestRecordedBucketWithExactHasTheSameBlocksAndValuesThatWereScraped compacts the recorded pair with the
+// other function that merges replicas.
+func TestRecordedBucketWithExactHasTheSameBlocksAndValuesThatWereScraped(t *testing.T) {
+	t.Parallel()
+	bkt, err := filesystem.New(blocktest.RecordedBefore(t))
+	require.NoError(t, err)
+	scraped := map[string]map[compacttest.Point]bool{}
+	for _, b := range view(t, bkt) {
+		for name, cs := range compacttest.Content(t, bkt, b.Meta) {
+			if scraped[name] == nil {
+				scraped[name] = map[compacttest.Point]bool{}
+			}
+			for _, p := range compacttest.Points(t, cs, chunks.Raw) {
+				scraped[name][p] = true
+			}
+		}
+	}
+	e := New(zap.NewNop(), bkt, Config{Dir: t.TempDir(), Dedup: dedup.Exact})
+	compactAll(t.Context(), t, bkt, e, "replica")
+
+	after, err := filesystem.New(blocktest.RecordedAfter(t))
+	require.NoError(t, err)
+	blocks := view(t, bkt)
+	// Which replica's sample ends a range may differ, so ranges are compared by their beginnings.
+	begins := func(bs []*plan.Block) (out []string) {
+		for _, b := range bs {
+			out = append(out, fmt.Sprint(b.Meta.MinTime, "@", b.Meta.Thanos.Downsample.Resolution, " of ", len(b.Meta.Compaction.Sources)))
+		}
+		return out
+	}
+	require.ElementsMatch(t, begins(view(t, after)), begins(blocks))
+	got := map[string]int{}
+	for _, b := range blocks {
+		if b.Meta.Thanos.Downsample.Resolution > 0 {
+			continue
+		}
+		for name, cs := range compacttest.Content(t, bkt, b.Meta) {
+			last := int64(math.MinInt64)
+			for _, p := range compacttest.Points(t, cs, chunks.Raw) {
+				require.True(t, scraped[name][p], "%s: nobody has seen %v", name, p)
+				require.True(t, last == math.MinInt64 || p.T-last <= 90_000, "%s: a gap from %d to %d, which one of the two has filled", name, last, p.T)
+				last = p.T
+				got[name]++
+			}
+		}
+	}
+	require.Len(t, got, len(scraped))
+	require.Empty(t, compactAll(t.Context(), t, bkt, e, "replica"), "nothing is left to do")
 }

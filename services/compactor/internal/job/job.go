@@ -19,7 +19,6 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/dedup"
-	"github.com/promontory-io/promontory/services/compactor/internal/mark"
 	"github.com/promontory-io/promontory/services/compactor/internal/merge"
 	"github.com/promontory-io/promontory/services/compactor/internal/plan"
 	"github.com/promontory-io/promontory/services/compactor/internal/read"
@@ -192,7 +191,7 @@ func (e *Executor) markSources(ctx context.Context, j *plan.Job, res *Result, de
 		if err := e.cfg.Guard(); err != nil {
 			return err
 		}
-		written, err := mark.Deletion(ctx, e.logger, e.bkt, b.ID(), details, e.cfg.Now())
+		written, err := block.MarkForDeletion(ctx, e.logger, e.bkt, b.ID(), details, e.cfg.Now())
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/promontory-io/promontory/libs/xorchunk"
 )
 
 // samplesPerChunk is how many float samples, and histogramsPerChunk how many histograms,
@@ -21,7 +23,7 @@ type packer struct {
 	emit func(Chunk)
 	// arena holds the float chunks of a series. It is reset with the series, not before.
 	arena []byte
-	xor   xorWriter
+	xor   xorchunk.Writer
 	at    int // where the current float chunk begins
 
 	typ        chunkenc.ValueType
@@ -32,7 +34,7 @@ type packer struct {
 }
 
 // reset begins a series.
-func (p *packer) reset() { *p = packer{emit: p.emit, arena: p.arena[:0]} }
+func (p *packer) reset() { *p = packer{emit: p.emit, arena: p.arena[:0], xor: p.xor} }
 
 // flush ends the current chunk.
 func (p *packer) flush() {
@@ -40,7 +42,7 @@ func (p *packer) flush() {
 	switch {
 	case p.n == 0:
 	case p.typ == chunkenc.ValFloat:
-		p.arena = p.xor.end(p.at)
+		p.arena = p.xor.End(p.at)
 		c.Encoding, c.Bytes = chunkenc.EncXOR, p.arena[p.at:len(p.arena):len(p.arena)]
 		p.emit(c)
 	default:
@@ -53,17 +55,27 @@ func (p *packer) flush() {
 // add takes the sample that it stands on.
 func (p *packer) add(typ chunkenc.ValueType, it chunkenc.Iterator) error {
 	if typ == chunkenc.ValFloat {
-		if p.typ != typ || p.n >= samplesPerChunk {
-			p.flush()
-			p.typ, p.at = typ, len(p.arena)
-			p.xor.begin(p.arena)
-		}
-		t, v := it.At()
-		p.xor.add(t, v)
-		p.count(t)
+		p.addFloat(it.At())
 		return nil
 	}
 	return p.addHistogram(typ, it)
+}
+
+func (p *packer) addFloat(t int64, v float64) {
+	if p.typ != chunkenc.ValFloat || p.n >= samplesPerChunk {
+		p.flush()
+		p.typ, p.at = chunkenc.ValFloat, len(p.arena)
+		p.xor.Begin(p.arena)
+	}
+	p.xor.Add(t, v)
+	p.count(t)
+}
+
+// addFloats is add for many samples.
+func (p *packer) addFloats(points []xorchunk.Point) {
+	for _, x := range points {
+		p.addFloat(x.T, x.V)
+	}
 }
 
 func (p *packer) begin(typ chunkenc.ValueType, c chunkenc.Chunk) error {

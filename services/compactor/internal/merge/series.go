@@ -15,6 +15,7 @@ import (
 	"github.com/promontory-io/promontory/libs/chunks"
 	"github.com/promontory-io/promontory/libs/dedup"
 	"github.com/promontory-io/promontory/libs/downsample"
+	"github.com/promontory-io/promontory/libs/xorchunk"
 )
 
 // piece is one chunk of one source.
@@ -38,6 +39,9 @@ type series struct {
 	stretch stretches
 	down    downsample.Downsampler
 	agg     []chunks.AggrChunk
+
+	points  []xorchunk.Point   // of the whole series, where it is downsampled, else of a stretch
+	decoded [][]xorchunk.Point // by replica of a stretch
 }
 
 func (s *series) init(fn dedup.Func) {
@@ -60,6 +64,14 @@ func (s *series) merge(resolution int64, stats *Stats) error {
 	if resolution != block.ResolutionRaw {
 		return s.mergeAggregates(resolution, stats)
 	}
+	if s.plainFloats() {
+		return s.mergeFloats(stats)
+	}
+	return s.mergeSamples(stats)
+}
+
+// mergeSamples merges whatever kinds of samples there are, one by one.
+func (s *series) mergeSamples(stats *Stats) error {
 	s.stretch.reset(s.pieces, stats)
 	if !s.wantFine && !s.wantHour {
 		return s.stretch.drain()

@@ -10,6 +10,7 @@ import (
 	"github.com/promontory-io/promontory/libs/chunks"
 	"github.com/promontory-io/promontory/libs/dedup"
 	"github.com/promontory-io/promontory/libs/downsample"
+	"github.com/promontory-io/promontory/libs/xorchunk"
 )
 
 var rawOnly = []chunks.Aggr{chunks.Raw}
@@ -30,7 +31,7 @@ type stretches struct {
 
 	readers []downsample.Reader // one for each replica of a stretch
 	floats  []*pointIterator    // the same for replicas of nothing but floats
-	xor     xorReader
+	xor     xorchunk.Reader
 	its     []chunkenc.Iterator
 	merger  dedup.Merger
 	filters []filter
@@ -125,8 +126,8 @@ func (s *stretches) iterator(i int, p []piece) chunkenc.Iterator {
 		it := s.floats[i]
 		it.points, it.i, it.err = it.points[:0], -1, nil
 		for k := range p {
-			if it.points, it.err = s.xor.read(p[k].data, it.points); it.err != nil {
-				it.points, it.err = nil, fmt.Errorf("chunk from %d to %d: %w", p[k].mint, p[k].maxt, it.err)
+			if it.points, it.err = s.decode(it.points, &p[k]); it.err != nil {
+				it.points = nil
 				break
 			}
 		}
@@ -146,6 +147,15 @@ func (s *stretches) iterator(i int, p []piece) chunkenc.Iterator {
 	return s.readers[i].Iterator(s.raw[begin:len(s.raw):len(s.raw)], rawOnly)
 }
 
+// decode appends the samples of a chunk of floats that are newer than the last of dst.
+func (s *stretches) decode(dst []xorchunk.Point, p *piece) ([]xorchunk.Point, error) {
+	dst, err := s.xor.Append(dst, p.data)
+	if err != nil {
+		return dst, fmt.Errorf("chunk from %d to %d: %w", p.mint, p.maxt, err)
+	}
+	return dst, nil
+}
+
 func allFloats(p []piece) bool {
 	for i := range p {
 		if p[i].enc != chunkenc.EncXOR {
@@ -161,17 +171,23 @@ type indexed struct {
 	piece      int
 }
 
+// replicas sorts the pieces of a stretch into as many replicas as are needed so that those
+// of one do not overlap.
+func (s *stretches) replicas(p []piece) [][]indexed {
+	s.which = s.which[:0]
+	for i := range p {
+		s.which = append(s.which, indexed{p[i].mint, p[i].maxt, i})
+	}
+	return dedup.SplitOverlaps(s.which, func(c *indexed) (int64, int64) { return c.mint, c.maxt })
+}
+
 // merged returns the samples of a stretch that has to be decoded.
 func (s *stretches) merged(p []piece) chunkenc.Iterator {
 	s.stats.Merged += len(p)
 	if s.whole {
 		return s.exact(p)
 	}
-	s.which = s.which[:0]
-	for i := range p {
-		s.which = append(s.which, indexed{p[i].mint, p[i].maxt, i})
-	}
-	replicas := dedup.SplitOverlaps(s.which, func(c *indexed) (int64, int64) { return c.mint, c.maxt })
+	replicas := s.replicas(p)
 	// Readers must not move once iterators point to them.
 	for len(s.readers) < len(replicas) {
 		s.readers = append(s.readers, downsample.Reader{})

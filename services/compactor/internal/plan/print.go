@@ -49,9 +49,9 @@ func Summarize(rounds []Plan, rate float64, concurrency int) Summary {
 func Print(w io.Writer, rounds []Plan, rate float64, concurrency int) error {
 	s := Summarize(rounds, rate, concurrency)
 	p := &printer{w: w}
-	p.line("%d compactions of %d blocks, %d downsampled blocks, %s to read", s.Compactions, s.CompactionBlocks, s.Downsamplings, formatBytes(s.Bytes))
+	p.line("%d compactions of %d blocks, %d downsampled blocks, %s to read", s.Compactions, s.CompactionBlocks, s.Downsamplings, FormatBytes(s.Bytes))
 	if s.Left > 0 {
-		p.line("estimated time left: %s (at %s/s and %d at once)", s.Left, formatBytes(int64(rate)), max(1, concurrency))
+		p.line("estimated time left: %s (at %s/s and %d at once)", s.Left, FormatBytes(int64(rate)), max(1, concurrency))
 	}
 	n := 0
 	for i, r := range rounds {
@@ -92,7 +92,7 @@ func (j *Job) String() string {
 	fmt.Fprintf(&b, "%s %s at %s: %d blocks, %s to %s (%s)", j.Kind, formatLabels(j.Labels), FormatResolution(j.Resolution),
 		len(j.Sources), formatTime(j.MinTime), formatTime(j.MaxTime), formatSpan(j.MaxTime-j.MinTime))
 	if n := j.Bytes(); n > 0 {
-		b.WriteString(", " + formatBytes(n))
+		b.WriteString(", " + FormatBytes(n))
 	}
 	fmt.Fprintf(&b, ", %d samples", j.Samples())
 	if j.Overlap {
@@ -129,7 +129,8 @@ func formatSpan(ms int64) string {
 	return strconv.FormatFloat(d.Hours(), 'f', 1, 64) + "h"
 }
 
-func formatBytes(n int64) string {
+// FormatBytes writes a size for people.
+func FormatBytes(n int64) string {
 	const unit = 1024
 	if n < unit {
 		return strconv.FormatInt(n, 10) + " B"

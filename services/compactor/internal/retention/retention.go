@@ -140,11 +140,13 @@ func (v Verdict) Details() string {
 	return fmt.Sprintf("block exceeding retention of %s", model.Duration(v.Keep))
 }
 
-// Expired returns the blocks whose time is over, oldest first. Where downsampling is on,
-// a block long enough to be downsampled that is not yet is held until it is, if
-// the coarser data is to be kept longer.
-func Expired(blocks []*plan.Block, r Rules, downsampling bool, now time.Time) []Verdict {
+// Expired returns the blocks whose time is over, oldest first. Where downsampling is on, a block
+// is held until it is downsampled, if the coarser data is to be kept longer: one that is
+// long enough for it, and one that jobs to come will first merge with others. Without that,
+// retention would outrun the compaction of a backlog, and leave nothing to be kept.
+func Expired(blocks []*plan.Block, r Rules, downsampling bool, awaited plan.Awaited, now time.Time) []Verdict {
 	var out []Verdict
+	busy := map[string]bool{} // groups that blocks are held in because of jobs to come
 	for _, b := range blocks {
 		if b.Deleting {
 			continue
@@ -157,9 +159,16 @@ func Expired(blocks []*plan.Block, r Rules, downsampling bool, now time.Time) []
 		}
 		v := Verdict{Block: b, Policy: policy, Keep: d, Since: over}
 		if downsampling {
-			v.Held = held(b, blocks, keep)
+			v.Held = held(b, blocks, keep, awaited)
+			busy[b.Meta.GroupKey()] = busy[b.Meta.GroupKey()] || v.Held == heldForJob
 		}
 		out = append(out, v)
+	}
+	// That a range is complete shows in the blocks behind it: without them its job would never come.
+	for i := range out {
+		if out[i].Held == "" && busy[out[i].Block.Meta.GroupKey()] {
+			out[i].Held = "others of its group are going to be merged and downsampled first"
+		}
 	}
 	slices.SortFunc(out, func(a, b Verdict) int {
 		return cmp.Or(cmp.Compare(a.Block.Meta.MaxTime, b.Block.Meta.MaxTime), a.Block.ID().Compare(b.Block.ID()))
@@ -167,7 +176,9 @@ func Expired(blocks []*plan.Block, r Rules, downsampling bool, now time.Time) []
 	return out
 }
 
-func held(b *plan.Block, all []*plan.Block, keep Keep) string {
+const heldForJob = "it is going to be merged and downsampled first"
+
+func held(b *plan.Block, all []*plan.Block, keep Keep, awaited plan.Awaited) string {
 	if b.NoDownsample {
 		return ""
 	}
@@ -176,6 +187,9 @@ func held(b *plan.Block, all []*plan.Block, keep Keep) string {
 	switch r := b.Meta.Thanos.Downsample.Resolution; {
 	case r == block.ResolutionRaw && span >= downsample.MinSpan5m && longer(keep.FiveMinutes, keep.Raw) && !plan.Covered(all, b, block.Resolution5m):
 		return "it is not downsampled to 5m yet"
+	case r == block.ResolutionRaw && longer(keep.FiveMinutes, keep.Raw) && awaited.Has(b),
+		r == block.Resolution5m && longer(keep.OneHour, keep.FiveMinutes) && awaited.Has(b):
+		return heldForJob
 	case r == block.Resolution5m && span >= downsample.MinSpan1h && longer(keep.OneHour, keep.FiveMinutes) && !plan.Covered(all, b, block.Resolution1h):
 		return "it is not downsampled to 1h yet"
 	}

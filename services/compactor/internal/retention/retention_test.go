@@ -45,13 +45,13 @@ func TestBlocksGoWhenTheirResolutionsRetentionIsOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := Expired([]*plan.Block{tc.b}, rules, false, now)
+			got := Expired([]*plan.Block{tc.b}, rules, false, nil, now)
 			require.Equal(t, tc.gone, len(got) == 1)
 			if tc.gone {
 				require.Contains(t, got[0].Details(), "exceeding retention of")
 			}
 			tc.b.Deleting = true
-			require.Empty(t, Expired([]*plan.Block{tc.b}, rules, false, now), "it is marked already")
+			require.Empty(t, Expired([]*plan.Block{tc.b}, rules, false, nil, now), "it is marked already")
 		})
 	}
 }
@@ -72,7 +72,7 @@ func TestFirstMatchingPolicyCounts(t *testing.T) {
 		mk(3, 6*day, time.Hour, 0, map[string]string{"tenant": "b"}),
 		mk(4, 6*day, time.Hour, 0, map[string]string{"tenant": "c"}),
 	}
-	got := Expired(blocks, rules, false, now)
+	got := Expired(blocks, rules, false, nil, now)
 	require.Len(t, got, 2)
 	require.Equal(t, blocks[2], got[0].Block)
 	require.Equal(t, "policy 2", got[0].Policy)
@@ -84,15 +84,44 @@ func TestRawDataWaitForTheirDownsampledCopy(t *testing.T) {
 	t.Parallel()
 	rules := Rules{Default: Keep{Raw: 10 * day, FiveMinutes: 50 * day}}
 	raw := mk(1, 20*day, 2*day, 0, nil)
-	got := Expired([]*plan.Block{raw}, rules, true, now)
+	got := Expired([]*plan.Block{raw}, rules, true, nil, now)
 	require.Len(t, got, 1)
 	require.Contains(t, got[0].Held, "not downsampled")
 	fine := mk(2, 20*day, 2*day, block.Resolution5m, nil)
 	fine.Meta.Compaction.Sources = raw.Meta.Compaction.Sources
-	require.Empty(t, Expired([]*plan.Block{raw, fine}, rules, true, now)[0].Held)
-	require.Empty(t, Expired([]*plan.Block{raw}, rules, false, now)[0].Held, "nobody downsamples")
+	require.Empty(t, Expired([]*plan.Block{raw, fine}, rules, true, nil, now)[0].Held)
+	require.Empty(t, Expired([]*plan.Block{raw}, rules, false, nil, now)[0].Held, "nobody downsamples")
 	raw.NoDownsample = true
-	require.Empty(t, Expired([]*plan.Block{raw}, rules, true, now)[0].Held, "it never will be")
+	require.Empty(t, Expired([]*plan.Block{raw}, rules, true, nil, now)[0].Held, "it never will be")
+}
+
+func TestBacklogIsDownsampledBeforeItGoes(t *testing.T) {
+	t.Parallel()
+	rules := Rules{Default: Keep{Raw: 10 * day, FiveMinutes: 50 * day}}
+	var blocks []*plan.Block
+	for n := range uint64(30) {
+		blocks = append(blocks, mk(n+1, 100*day-time.Duration(n)*2*time.Hour, 2*time.Hour, 0, nil))
+	}
+	young := mk(99, 0, 2*time.Hour, 0, nil)
+	blocks = append(blocks, young)
+	rounds, _ := plan.Simulate(blocks, plan.Options{Downsampling: true, Now: now})
+	awaited := plan.NewAwaited(rounds)
+	heldBack := 0
+	for _, v := range Expired(blocks, rules, true, awaited, now) {
+		require.NotEqual(t, young, v.Block)
+		if v.Held != "" {
+			require.Contains(t, v.Held, "first")
+			heldBack++
+		}
+	}
+	require.GreaterOrEqual(t, heldBack, 20, "two days become a block that is downsampled")
+	for _, v := range Expired(blocks, rules, false, awaited, now) {
+		require.Empty(t, v.Held, "nobody downsamples")
+	}
+	rules.Default.FiveMinutes = 5 * day
+	for _, v := range Expired(blocks, rules, true, awaited, now) {
+		require.Empty(t, v.Held, "the coarse data would go even earlier")
+	}
 }
 
 func TestRetentionThatHidesDataIsRefusedWithAnExplanation(t *testing.T) {

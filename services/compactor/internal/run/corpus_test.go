@@ -3,6 +3,8 @@ package run
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/block/blocktest"
+	"github.com/promontory-io/promontory/services/compactor/internal/job"
 )
 
 // The corpus: a bucket in which every group but two has a broken block. Each group has
@@ -32,67 +35,110 @@ const (
 // breakage breaks one block of a group.
 type breakage struct {
 	name string
-	// do breaks the block at brokenAt; group are all blocks of the group.
-	do func(t *testing.T, bkt objstore.Bucket, group []*block.Meta)
+	// do breaks the block at brokenAt, or adds one; group are all blocks of the group. It
+	// returns the broken one.
+	do func(t *testing.T, bkt objstore.Bucket, group []*block.Meta) ulid.ULID
 	// lost is how many samples at most cannot be read any more.
 	lost int
-	// want is a word that must be in some event of the block; empty: no event is needed.
-	want string
-	// marked says that the block itself stays, with a mark.
-	marked bool
+	// end is what becomes of the broken block, reason a word of the reason that is given.
+	end, reason string
+	// aside says that the block's own data, not an addition, are out of the others' reach.
+	aside bool
 }
 
+// What can become of a broken block.
+const (
+	merged      = "merged"      // into a bigger one, as it is
+	garbage     = "garbage"     // for another one has all of it
+	salvaged    = "salvaged"    // what could be read, into a new one
+	quarantined = "quarantined" // kept, with a mark
+	removed     = "removed"     // nothing of it is left
+	untouched   = "untouched"   // nobody's business
+)
+
 func corpus() []breakage {
+	type group = []*block.Meta
+	// damage changes one object of the block.
+	damage := func(rel string, f func(t *testing.T, b []byte) []byte) func(*testing.T, objstore.Bucket, group) ulid.ULID {
+		return func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
+			change(t, bkt, g[brokenAt].ULID, rel, func(b []byte) []byte { return f(t, b) })
+			return g[brokenAt].ULID
+		}
+	}
+	remove := func(rel string) func(*testing.T, objstore.Bucket, group) ulid.ULID {
+		return func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
+			require.NoError(t, bkt.Delete(t.Context(), block.ObjectName(g[brokenAt].ULID, rel)))
+			return g[brokenAt].ULID
+		}
+	}
+	const segment = "chunks/000001"
 	return []breakage{
-		{name: "healthy", do: func(*testing.T, objstore.Bucket, []*block.Meta) {}},
-		{name: "overlap", do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			uploadBlock(t, bkt, "overlap", g[brokenAt].MinTime+hour, g[brokenAt].MaxTime+hour, 900)
+		{name: "healthy", end: merged, do: func(_ *testing.T, _ objstore.Bucket, g group) ulid.ULID { return g[brokenAt].ULID }},
+		{name: "overlap", end: merged, do: func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
+			return uploadBlock(t, bkt, "overlap", g[brokenAt].MinTime+hour, g[brokenAt].MaxTime+hour, 900).ULID
 		}},
-		{name: "duplicate", do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			copyBlock(t, bkt, g[brokenAt], blocktest.ID(time.UnixMilli(g[brokenAt].MaxTime), 901))
+		{name: "duplicate", end: merged, do: func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
+			id := blocktest.ID(time.UnixMilli(g[brokenAt].MaxTime), 901)
+			copyBlock(t, bkt, g[brokenAt], id, id)
+			return id
 		}},
-		{name: "outoforder", lost: 24, do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
+		{name: "contained", end: garbage, do: func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
+			id := blocktest.ID(time.UnixMilli(g[brokenAt].MaxTime+hour), 905) // of two, the older one stays
+			copyBlock(t, bkt, g[brokenAt], id, g[brokenAt].ULID)
+			return id
+		}},
+		{name: "outoforder", lost: 24, end: merged, do: func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
 			require.NoError(t, block.Delete(t.Context(), nil, bkt, g[brokenAt].ULID))
-			outOfOrderBlock(t, bkt, g[brokenAt])
+			return outOfOrderBlock(t, bkt, g[brokenAt])
 		}},
-		{name: "indexcrc", lost: 48, want: "salvaged", do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			change(t, bkt, g[brokenAt].ULID, block.IndexFilename, func(b []byte) []byte {
-				toc := seriesOffset(t, b)
-				b[toc+3] ^= 0x40
+		{name: "indexcrc", lost: 48, end: salvaged, reason: "checksum", do: damage(block.IndexFilename, func(t *testing.T, b []byte) []byte {
+			b[seriesOffset(t, b)+3] ^= 0x40
+			return b
+		})},
+		{name: "chunkcrc", lost: 24, end: salvaged, reason: "checksum", do: damage(segment, func(_ *testing.T, b []byte) []byte {
+			b[tsdbchunks.SegmentHeaderSize+20] ^= 1
+			return b
+		})},
+		{name: "cutindex", end: salvaged, reason: "table of contents", do: damage(block.IndexFilename, func(_ *testing.T, b []byte) []byte { return b[:len(b)-60] })},
+		{name: "cutchunks", lost: 24, end: salvaged, reason: "cut off", do: damage(segment, func(_ *testing.T, b []byte) []byte { return b[:len(b)-3] })},
+		{name: "undecodable", lost: 24, end: salvaged, reason: "chunk", do: damage(segment, func(_ *testing.T, b []byte) []byte { return garbleWithRightChecksum(b) })},
+		{name: "badsymbols", lost: 96, end: quarantined, aside: true, reason: "symbol", do: damage(block.IndexFilename, func(_ *testing.T, b []byte) []byte {
+			b[20] ^= 1
+			return b
+		})},
+		{name: "noindex", lost: 96, end: quarantined, aside: true, reason: "index", do: remove(block.IndexFilename)},
+		{name: "nosegment", lost: 96, end: quarantined, aside: true, reason: segment, do: remove(segment)},
+		{name: "badmeta", lost: 96, end: quarantined, aside: true, reason: "meta", do: damage(block.MetaFilename, func(*testing.T, []byte) []byte { return []byte(`{"ulid": "??`) })},
+		{name: "future", end: quarantined, reason: "future", do: func(t *testing.T, bkt objstore.Bucket, _ group) ulid.ULID {
+			in := time.Now().Add(1000 * time.Hour).UnixMilli()
+			return uploadBlock(t, bkt, "future", in, in+2*hour, 902).ULID
+		}},
+		{name: "foreign", end: untouched, do: func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
+			// Of the same time, with labels that nobody else has.
+			m := upload(t, bkt, blocktest.Spec{
+				ID: blocktest.ID(time.UnixMilli(g[brokenAt].MaxTime), 906), ExternalLabels: labels.FromStrings("cluster", "foreign", "stranger", "yes"),
+				MinTime: g[brokenAt].MinTime, MaxTime: g[brokenAt].MaxTime, Interval: 5 * time.Minute, Floats: 3,
+			})
+			return m.ULID
+		}},
+		{name: "nolabels", end: untouched, do: func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
+			// As Prometheus writes it, with nothing that says whose it is.
+			id := blocktest.ID(time.UnixMilli(g[brokenAt].MaxTime), 907)
+			copyBlock(t, bkt, g[brokenAt], id, id)
+			change(t, bkt, id, block.MetaFilename, func(b []byte) []byte {
+				var m map[string]any
+				require.NoError(t, json.Unmarshal(b, &m))
+				delete(m, "thanos")
+				b, err := json.Marshal(m)
+				require.NoError(t, err)
 				return b
 			})
+			return id
 		}},
-		{name: "chunkcrc", lost: 24, want: "salvaged", do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			change(t, bkt, g[brokenAt].ULID, "chunks/000001", func(b []byte) []byte { b[tsdbchunks.SegmentHeaderSize+20] ^= 1; return b })
-		}},
-		{name: "cutindex", want: "salvaged", do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			change(t, bkt, g[brokenAt].ULID, block.IndexFilename, func(b []byte) []byte { return b[:len(b)-60] })
-		}},
-		{name: "cutchunks", lost: 24, want: "salvaged", do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			change(t, bkt, g[brokenAt].ULID, "chunks/000001", func(b []byte) []byte { return b[:len(b)-3] })
-		}},
-		{name: "badsymbols", lost: 96, want: "quarantined", marked: true, do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			change(t, bkt, g[brokenAt].ULID, block.IndexFilename, func(b []byte) []byte { b[20] ^= 1; return b })
-		}},
-		{name: "noindex", lost: 96, want: "quarantined", marked: true, do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			require.NoError(t, bkt.Delete(t.Context(), block.ObjectName(g[brokenAt].ULID, block.IndexFilename)))
-		}},
-		{name: "nosegment", lost: 96, want: "quarantined", marked: true, do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			require.NoError(t, bkt.Delete(t.Context(), block.ObjectName(g[brokenAt].ULID, "chunks/000001")))
-		}},
-		{name: "badmeta", lost: 96, want: "quarantined", marked: true, do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			change(t, bkt, g[brokenAt].ULID, block.MetaFilename, func([]byte) []byte { return []byte(`{"ulid": "??`) })
-		}},
-		{name: "future", want: "quarantined", do: func(t *testing.T, bkt objstore.Bucket, _ []*block.Meta) {
-			in := time.Now().Add(1000 * time.Hour).UnixMilli()
-			uploadBlock(t, bkt, "future", in, in+2*hour, 902)
-		}},
-		{name: "undecodable", lost: 24, want: "salvaged", do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
-			change(t, bkt, g[brokenAt].ULID, "chunks/000001", garbleWithRightChecksum)
-		}},
-		{name: "partial", do: func(t *testing.T, bkt objstore.Bucket, g []*block.Meta) {
+		{name: "partial", end: removed, do: func(t *testing.T, bkt objstore.Bucket, g group) ulid.ULID {
 			id := blocktest.ID(time.UnixMilli(g[0].MaxTime), 903)
-			require.NoError(t, bkt.Upload(t.Context(), block.ObjectName(id, "chunks/000001"), strings.NewReader("half")))
+			require.NoError(t, bkt.Upload(t.Context(), block.ObjectName(id, segment), strings.NewReader("half")))
+			return id
 		}},
 	}
 }
@@ -105,15 +151,15 @@ func uploadBlock(t *testing.T, bkt objstore.Bucket, group string, mint, maxt int
 	})
 }
 
-// copyBlock uploads a block a second time under another ULID.
-func copyBlock(t *testing.T, bkt objstore.Bucket, m *block.Meta, id ulid.ULID) {
+// copyBlock uploads a block a second time under another ULID, as one made of source.
+func copyBlock(t *testing.T, bkt objstore.Bucket, m *block.Meta, id, source ulid.ULID) {
 	t.Helper()
 	for _, rel := range []string{"chunks/000001", block.IndexFilename} {
 		b := object(t, bkt, block.ObjectName(m.ULID, rel))
 		require.NoError(t, bkt.Upload(t.Context(), block.ObjectName(id, rel), bytes.NewReader(b)))
 	}
 	c := m.Clone()
-	c.ULID, c.Compaction.Sources = id, []ulid.ULID{id}
+	c.ULID, c.Compaction.Sources = id, []ulid.ULID{source}
 	b, err := c.Encode()
 	require.NoError(t, err)
 	require.NoError(t, bkt.Upload(t.Context(), block.ObjectName(id, block.MetaFilename), bytes.NewReader(b)))
@@ -146,7 +192,7 @@ func garbleWithRightChecksum(b []byte) []byte {
 
 // outOfOrderBlock uploads a block like m whose float series have their chunks in the wrong
 // order, and two that overlap. No writer of today makes such an index, so it is written by hand.
-func outOfOrderBlock(t *testing.T, bkt objstore.Bucket, like *block.Meta) {
+func outOfOrderBlock(t *testing.T, bkt objstore.Bucket, like *block.Meta) ulid.ULID {
 	t.Helper()
 	dir := t.TempDir()
 	id := blocktest.ID(time.UnixMilli(like.MaxTime), 904)
@@ -186,6 +232,7 @@ func outOfOrderBlock(t *testing.T, bkt objstore.Bucket, like *block.Meta) {
 	for rel, content := range map[string][]byte{"chunks/000001": segment, block.IndexFilename: indexOf(symbols, entries), block.MetaFilename: meta} {
 		require.NoError(t, bkt.Upload(t.Context(), block.ObjectName(id, rel), bytes.NewReader(content)))
 	}
+	return id
 }
 
 // seriesEntry encodes the series {__name__="test_float", series="<n>"}: symbols 3, 5, 4 and n.
@@ -247,8 +294,9 @@ func TestBrokenBlocksDoNotKeepAnybodyFromBeingCompacted(t *testing.T) {
 		}
 	}
 	before := samples(t, bkt)
+	broken := map[string]ulid.ULID{}
 	for _, b := range corpus() {
-		b.do(t, bkt, groups[b.name])
+		broken[b.name] = b.do(t, bkt, groups[b.name])
 	}
 	// Young blocks with missing pieces are waited for; these are not young any more.
 	r := newRun(t, bkt, setup{now: time.Now().Add(72 * time.Hour)})
@@ -263,7 +311,16 @@ func TestBrokenBlocksDoNotKeepAnybodyFromBeingCompacted(t *testing.T) {
 	left := visible(t, bkt)
 	for _, b := range corpus() {
 		t.Run(b.name, func(t *testing.T) {
-			checkGroup(t, bkt, b, groups[b.name], left, events)
+			checkGroup(t, b, left)
+			end, reason := becameOf(t, bkt, broken[b.name])
+			require.Equal(t, b.end, end, "%s; events: %s", reason, events[broken[b.name].String()])
+			if b.end == quarantined {
+				require.Contains(t, reason, b.reason)
+			}
+			if b.end == salvaged || b.end == quarantined {
+				require.Contains(t, events[broken[b.name].String()], b.end+": ")
+				require.Contains(t, events[broken[b.name].String()], b.reason)
+			}
 			lost := 0
 			for key, want := range before {
 				if !strings.HasPrefix(key, `{cluster="`+b.name+`"}`) {
@@ -288,7 +345,8 @@ func TestBrokenBlocksDoNotKeepAnybodyFromBeingCompacted(t *testing.T) {
 	require.InDelta(t, 4, metric(t, r.reg, "promontory_compactor_salvaged_blocks_total"), 2)
 }
 
-func checkGroup(t *testing.T, bkt objstore.Bucket, b breakage, group, left []*block.Meta, events map[string]string) {
+// checkGroup asserts that the healthy blocks of a group are fully compacted and downsampled.
+func checkGroup(t *testing.T, b breakage, left []*block.Meta) {
 	t.Helper()
 	byRes := map[int64]int{}
 	for _, m := range left {
@@ -299,21 +357,40 @@ func checkGroup(t *testing.T, bkt objstore.Bucket, b breakage, group, left []*bl
 			byRes[m.Thanos.Downsample.Resolution]++
 		}
 	}
-	if !b.marked {
+	if !b.aside {
 		require.Equal(t, map[int64]int{0: 1, block.Resolution5m: 1}, byRes, "two days in one block, raw and in 5m")
 	}
-	broken := group[brokenAt].ULID
-	if b.want != "" && b.name != "future" {
-		require.Contains(t, events[broken.String()], b.want)
+}
+
+// becameOf tells from the bucket alone what became of a block, and the reason that the markers give.
+func becameOf(t *testing.T, bkt objstore.Bucket, id ulid.ULID) (end, reason string) {
+	t.Helper()
+	var objects []string
+	require.NoError(t, bkt.Iter(t.Context(), id.String()+"/", func(name string) error {
+		objects = append(objects, name)
+		return nil
+	}))
+	if len(objects) == 0 {
+		return removed, ""
 	}
-	marked, err := bkt.Exists(t.Context(), block.ObjectName(broken, block.NoCompactMarkFilename))
-	require.NoError(t, err)
-	require.Equal(t, b.marked, marked)
-	if marked {
-		mark, err := block.ReadNoCompactMark(t.Context(), bkt, broken)
-		require.NoError(t, err)
-		require.Contains(t, mark.Details, "quarantine: ")
+	noCompact, err := block.ReadNoCompactMark(t.Context(), bkt, id)
+	if err == nil {
+		require.True(t, strings.HasPrefix(noCompact.Details, "quarantine: "), noCompact.Details)
+		return quarantined, noCompact.Details
 	}
+	require.ErrorIs(t, err, block.ErrMarkNotFound)
+	deletion, err := block.ReadDeletionMark(t.Context(), bkt, id)
+	switch {
+	case errors.Is(err, block.ErrMarkNotFound):
+		return untouched, ""
+	case deletion.Details == job.SourceDetails:
+		return merged, ""
+	case deletion.Details == OutdatedDetails:
+		return garbage, ""
+	case strings.Contains(deletion.Details, "saved into another block"):
+		return salvaged, deletion.Details
+	}
+	return "marked: " + deletion.Details, ""
 }
 
 func TestOverlapWithoutPermissionIsShownAndTheRestGoesOn(t *testing.T) {
@@ -337,7 +414,8 @@ func TestIdenticalBlockIsDroppedAlsoWithoutPermissionToMerge(t *testing.T) {
 	for h := int64(0); h < 10; h += 2 {
 		all = append(all, uploadBlock(t, bkt, "a", start+h*hour, start+(h+2)*hour, uint64(h)))
 	}
-	copyBlock(t, bkt, all[1], blocktest.ID(time.UnixMilli(all[1].MaxTime), 901))
+	id := blocktest.ID(time.UnixMilli(all[1].MaxTime), 901)
+	copyBlock(t, bkt, all[1], id, id)
 	r := newRun(t, bkt, setup{noVertical: true})
 	require.NoError(t, r.Once(t.Context()))
 	require.Contains(t, eventKinds(r), "duplicate dropped")

@@ -14,7 +14,6 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/block/fetch"
-	"github.com/promontory-io/promontory/services/compactor/internal/mark"
 	"github.com/promontory-io/promontory/services/compactor/internal/plan"
 	"github.com/promontory-io/promontory/services/compactor/internal/triage"
 )
@@ -147,7 +146,7 @@ func (r *Runner) quarantine(ctx context.Context, id ulid.ULID, reason string) er
 	}
 	details := triage.QuarantinePrefix + reason
 	markReason := triage.MarkReason(reason)
-	written, err := mark.NoCompact(ctx, r.logger, r.bkt, id, markReason, details, r.cfg.Now())
+	written, err := block.MarkNoCompact(ctx, r.logger, r.bkt, id, markReason, details, r.cfg.Now())
 	if err != nil {
 		return err
 	}
@@ -155,7 +154,7 @@ func (r *Runner) quarantine(ctx context.Context, id ulid.ULID, reason string) er
 		r.metrics.marked.WithLabelValues(block.NoCompactMarkFilename, string(markReason)).Inc()
 		r.event("quarantined", id.String(), reason)
 	}
-	written, err = mark.NoDownsample(ctx, r.logger, r.bkt, id, block.ReasonManual, details, r.cfg.Now())
+	written, err = block.MarkNoDownsample(ctx, r.logger, r.bkt, id, block.ReasonManual, details, r.cfg.Now())
 	if written {
 		r.metrics.marked.WithLabelValues(block.NoDownsampleMarkFilename, string(block.ReasonManual)).Inc()
 	}
@@ -169,7 +168,7 @@ func (r *Runner) settle(ctx context.Context, p plan.Plan) (changed bool, err err
 		if err := r.cfg.Guard(); err != nil {
 			return changed, err
 		}
-		written, err := mark.NoCompact(ctx, r.logger, r.bkt, m.ID, m.Reason, m.Details, r.cfg.Now())
+		written, err := block.MarkNoCompact(ctx, r.logger, r.bkt, m.ID, m.Reason, m.Details, r.cfg.Now())
 		if err != nil {
 			return changed, err
 		}
@@ -249,7 +248,7 @@ func (r *Runner) dropTwins(ctx context.Context, blocks []*plan.Block) (bool, err
 			if drop.Compare(keep) < 0 {
 				drop, keep = keep, drop
 			}
-			written, err := mark.Deletion(ctx, r.logger, r.bkt, drop, "identical to block "+keep.String(), r.cfg.Now())
+			written, err := block.MarkForDeletion(ctx, r.logger, r.bkt, drop, "identical to block "+keep.String(), r.cfg.Now())
 			if err != nil {
 				return dropped, err
 			}

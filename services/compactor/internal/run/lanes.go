@@ -161,6 +161,7 @@ func (r *Runner) runJob(ctx context.Context, lane string, j *plan.Job) error {
 	r.logger.Info("job begins", zap.String("job", j.String()))
 	result, err := r.exec.Run(ctx, j)
 	r.metrics.skippedSamples.Add(float64(result.Stats.Skipped))
+	r.metrics.scratchBytes.Add(float64(result.LocalBytes))
 	if err != nil {
 		if compacting {
 			r.metrics.failures.WithLabelValues(res).Inc()

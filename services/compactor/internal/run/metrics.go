@@ -24,6 +24,7 @@ type metrics struct {
 
 	quarantined, setAside, leaseHeld, etaSeconds prometheus.Gauge
 	salvaged, lostChunks, skippedSamples         prometheus.Counter
+	scratchBytes                                 prometheus.Counter
 	lastSuccess                                  *prometheus.GaugeVec
 }
 
@@ -81,6 +82,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		salvaged:       counter("promontory_compactor_salvaged_blocks_total", "Broken blocks whose readable content was saved into a new one."),
 		lostChunks:     counter("promontory_compactor_lost_chunks_total", "Chunks that could not be saved from broken blocks."),
 		skippedSamples: counter("promontory_compactor_downsample_skipped_samples_total", "Samples that cannot be downsampled: native histograms with custom buckets."),
+		scratchBytes:   counter("promontory_compactor_scratch_written_bytes_total", "Bytes written to the scratch folder for blocks that were made."),
 		lastSuccess:    f.NewGaugeVec(prometheus.GaugeOpts{Name: "promontory_compactor_last_success_timestamp_seconds", Help: "When a lane last ended well, Unix time."}, []string{"lane"}),
 	}
 	for _, lane := range []string{laneCompact, laneDownsample, laneUpkeep, laneRetention} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"sync"
 	"time"
@@ -225,40 +224,6 @@ func (r *Runner) Plan(ctx context.Context) ([]plan.Plan, error) {
 	}
 	rounds, _ := plan.Simulate(v.blocks, r.options(true))
 	return rounds, nil
-}
-
-// PrintPlan writes for people what will be done, and what retention would mark.
-func (r *Runner) PrintPlan(ctx context.Context, w io.Writer) error {
-	rounds, err := r.Plan(ctx)
-	if err != nil {
-		return err
-	}
-	s := r.Snapshot()
-	if err := plan.Print(w, rounds, s.Rate, r.cfg.CompactConcurrency); err != nil {
-		return err
-	}
-	return r.printRetention(w, s.Blocks)
-}
-
-func (r *Runner) printRetention(w io.Writer, blocks []*plan.Block) error {
-	verdicts := retention.Expired(blocks, r.cfg.Retention, r.cfg.Downsampling, r.cfg.Now())
-	var bytes int64
-	for _, v := range verdicts {
-		bytes += v.Block.SizeBytes
-	}
-	if _, err := fmt.Fprintf(w, "retention: %d blocks, %d bytes\n", len(verdicts), bytes); err != nil {
-		return err
-	}
-	for _, v := range verdicts {
-		held := ""
-		if v.Held != "" {
-			held = ", held back: " + v.Held
-		}
-		if _, err := fmt.Fprintf(w, "  %s, %d bytes, policy %s, over since %s%s\n", v.Block.Meta, v.Block.SizeBytes, v.Policy, v.Since.Round(time.Minute), held); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Filters returns the filters of a compactor's fetcher, in their order, behind those that

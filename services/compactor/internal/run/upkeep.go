@@ -12,7 +12,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/block/fetch"
-	"github.com/promontory-io/promontory/services/compactor/internal/mark"
+	"github.com/promontory-io/promontory/services/compactor/internal/plan"
 	"github.com/promontory-io/promontory/services/compactor/internal/retention"
 )
 
@@ -95,7 +95,7 @@ func (r *Runner) collectGarbage(ctx context.Context, v *view) (err error) {
 			errs = append(errs, err)
 			continue
 		}
-		written, err := mark.Deletion(ctx, r.logger, r.bkt, id, OutdatedDetails, r.cfg.Now())
+		written, err := block.MarkForDeletion(ctx, r.logger, r.bkt, id, OutdatedDetails, r.cfg.Now())
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -168,7 +168,8 @@ func (r *Runner) setSound(id ulid.ULID) {
 
 // expired returns what retention is to mark, held blocks left out.
 func (r *Runner) expired(v *view) []retention.Verdict {
-	all := retention.Expired(v.blocks, r.cfg.Retention, r.cfg.Downsampling, r.cfg.Now())
+	rounds, _ := plan.Simulate(v.blocks, r.options(true))
+	all := retention.Expired(v.blocks, r.cfg.Retention, r.cfg.Downsampling, plan.NewAwaited(rounds), r.cfg.Now())
 	return slices.DeleteFunc(all, func(x retention.Verdict) bool { return x.Held != "" })
 }
 
@@ -183,7 +184,7 @@ func (r *Runner) Retain(ctx context.Context) error {
 		if err := r.cfg.Guard(); err != nil {
 			return err
 		}
-		written, err := mark.Deletion(ctx, r.logger, r.bkt, x.Block.ID(), x.Details(), r.cfg.Now())
+		written, err := block.MarkForDeletion(ctx, r.logger, r.bkt, x.Block.ID(), x.Details(), r.cfg.Now())
 		if err != nil {
 			errs = append(errs, err)
 			continue

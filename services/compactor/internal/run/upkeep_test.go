@@ -97,3 +97,23 @@ func TestManyWorkersComeToTheSameResult(t *testing.T) {
 	require.NoError(t, r.Once(t.Context()))
 	require.Equal(t, fingerprint(t, one), fingerprint(t, many))
 }
+
+func TestRetentionDoesNotOutrunTheCompactionOfABacklog(t *testing.T) {
+	t.Parallel()
+	bkt := objstore.NewInMemBucket()
+	for h := int64(0); h < 50; h += 2 {
+		uploadBlock(t, bkt, "a", start+h*hour, start+(h+2)*hour, uint64(h))
+	}
+	// All of it is older than what is kept raw; 5m is kept for ever.
+	s := setup{keep: retention.Rules{Default: retention.Keep{Raw: 48 * time.Hour}}}
+	r := newRun(t, bkt, s)
+	require.NoError(t, r.Retain(t.Context()))
+	require.Len(t, visible(t, bkt), 25, "the newest shows that the two days before it are complete")
+	require.NoError(t, r.Compact(t.Context()))
+	require.NoError(t, r.Downsample(t.Context()))
+	require.NoError(t, r.Retain(t.Context()))
+	left := visible(t, bkt)
+	require.Len(t, left, 1)
+	require.Equal(t, block.Resolution5m, left[0].Thanos.Downsample.Resolution)
+	require.EqualValues(t, 24, len(left[0].Compaction.Sources))
+}

@@ -3,24 +3,17 @@
 package blocks
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-	"github.com/prometheus/prometheus/tsdb/index"
-
-	"github.com/promontory-io/promontory/libs/block"
 )
 
 // Spec is one block.
@@ -66,66 +59,11 @@ func labelSets(n int) []labels.Labels {
 
 // Write writes the block into dir/<ID>, index, chunks and meta.json, and returns how
 // many bytes of chunks it has.
-func Write(dir string, s Spec) (int64, error) {
-	root := filepath.Join(dir, s.ID.String())
-	if err := os.MkdirAll(filepath.Join(root, "chunks"), 0o755); err != nil {
-		return 0, fmt.Errorf("make block folder: %w", err)
-	}
-	size, err := writeData(root, s)
-	if err != nil {
-		return 0, fmt.Errorf("write block %s: %w", s.ID, err)
-	}
-	stats, err := block.ReadIndexStats(root)
-	if err != nil {
-		return 0, fmt.Errorf("index statistics of block %s: %w", s.ID, err)
-	}
-	files, err := block.ListFiles(root, "")
-	if err != nil {
-		return 0, fmt.Errorf("files of block %s: %w", s.ID, err)
-	}
-	m := &block.Meta{BlockMeta: tsdb.BlockMeta{
-		ULID: s.ID, MinTime: s.MinTime, MaxTime: s.MaxTime(), Version: 1,
-		Stats: tsdb.BlockStats{
-			NumSeries: uint64(s.Series), NumChunks: uint64(s.Series * s.Chunks), NumSamples: uint64(s.Series * s.Chunks * s.Samples),
-		},
-		Compaction: tsdb.BlockMetaCompaction{Level: 1, Sources: []ulid.ULID{s.ID}},
-	}}
-	m.Thanos.Version, m.Thanos.Labels, m.Thanos.Source = 1, s.External, "test"
-	m.Thanos.IndexStats, m.Thanos.Files = stats, files
-	segments, err := os.ReadDir(filepath.Join(root, "chunks"))
-	if err != nil {
-		return 0, fmt.Errorf("segments of block %s: %w", s.ID, err)
-	}
-	for _, f := range segments {
-		m.Thanos.SegmentFiles = append(m.Thanos.SegmentFiles, f.Name())
-	}
-	return size, block.WriteMetaDir(root, m)
-}
-
-func writeData(root string, s Spec) (size int64, err error) {
+func Write(dir string, s Spec) (size int64, err error) {
 	sets := labelSets(s.Series)
-	symbols := map[string]struct{}{}
-	for _, ls := range sets {
-		ls.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = struct{}{}, struct{}{} })
-	}
-	sorted := make([]string, 0, len(symbols))
-	for sym := range symbols {
-		sorted = append(sorted, sym)
-	}
-	slices.Sort(sorted)
-
-	iw, err := index.NewWriter(context.Background(), filepath.Join(root, block.IndexFilename))
+	w, err := NewWriter(dir, s.ID, s.MinTime, s.MaxTime(), s.External, Symbols(sets))
 	if err != nil {
 		return 0, err
-	}
-	cw, err := chunks.NewWriter(filepath.Join(root, "chunks"))
-	if err != nil {
-		return 0, err
-	}
-	for _, sym := range sorted {
-		if err := iw.AddSymbol(sym); err != nil {
-			return 0, err
-		}
 	}
 	for i, ls := range sets {
 		metas, n, err := encode(s, uint64(i))
@@ -133,17 +71,20 @@ func writeData(root string, s Spec) (size int64, err error) {
 			return 0, err
 		}
 		size += n
-		if err := cw.WriteChunks(metas...); err != nil {
-			return 0, err
-		}
-		if err := iw.AddSeries(storage.SeriesRef(i), ls, metas...); err != nil {
+		if err := w.Add(ls, metas...); err != nil {
 			return 0, err
 		}
 	}
-	if err := iw.Close(); err != nil {
-		return 0, err
+	return size, w.Close()
+}
+
+// Symbols are the strings in sets, sorted, each once.
+func Symbols(sets []labels.Labels) []string {
+	symbols := map[string]struct{}{}
+	for _, ls := range sets {
+		ls.Range(func(l labels.Label) { symbols[l.Name], symbols[l.Value] = struct{}{}, struct{}{} })
 	}
-	return size, cw.Close()
+	return slices.Sorted(maps.Keys(symbols))
 }
 
 // encode makes the chunks of series i: a counter whose steps vary.

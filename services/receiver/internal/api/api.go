@@ -42,6 +42,9 @@ type Config struct {
 	// MaxDelay is how long a request waits for its bytes before it is refused.
 	MaxDelay time.Duration
 	OTLP     OTLPConfig
+	// Router is set where there are hashrings, and Replicas is how many nodes each series goes to.
+	Router   bool
+	Replicas int
 }
 
 // DefaultConfig returns what holds unless said otherwise.
@@ -62,6 +65,7 @@ type Deps struct {
 	Writer  Writer
 	Limits  *limits.Limiter
 	Tenants *tenants.Multi
+	Cluster Cluster
 	// Ready reports whether the process wants requests.
 	Ready      func() bool
 	Logger     *zap.Logger

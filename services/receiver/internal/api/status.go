@@ -32,14 +32,19 @@ func (a *API) TSDBStatus() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out, err := a.tsdbStatus(r)
 		if err != nil {
-			err = promapi.RespondError(w, err)
-		} else {
-			err = promapi.Respond(w, out, promapi.Notes{})
+			if err = promapi.RespondError(w, err); err != nil {
+				a.deps.Logger.Debug("answer status", zap.Error(err))
+			}
+			return
 		}
-		if err != nil {
-			a.deps.Logger.Debug("answer status", zap.Error(err))
-		}
+		a.respond(w, out)
 	})
+}
+
+func (a *API) respond(w http.ResponseWriter, data promapi.Data) {
+	if err := promapi.Respond(w, data, promapi.Notes{}); err != nil {
+		a.deps.Logger.Debug("answer status", zap.Error(err))
+	}
 }
 
 func (a *API) tsdbStatus(r *http.Request) (statuses, error) {

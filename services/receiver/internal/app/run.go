@@ -55,7 +55,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) error {
 		return err
 	}
 	p.Group.AddPart(waitsAtStop("forwarder", forwarder.Close))
-	if err := addRings(cfg, forwarder, &rings, p); err != nil {
+	if err := addRings(cfg, forwarder, multi, &rings, p); err != nil {
 		return err
 	}
 	limiter, err := newLimiter(cfg, forwarder, multi, p)
@@ -83,7 +83,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) error {
 		return err
 	}
 	writes := newAPI(cfg, rules, api.Deps{
-		Writer: forwarder, Limits: limiter, Tenants: multi, Ready: started.Load, Logger: p.Logger, Registerer: p.Registry,
+		Writer: forwarder, Limits: limiter, Tenants: multi, Cluster: forwarder, Ready: started.Load, Logger: p.Logger, Registerer: p.Registry,
 	})
 	srv, err := listen(cfg.Write, cfg.Common.HTTP.GracePeriod, routes(cfg, writes, p), p.Logger)
 	if err != nil {
@@ -109,7 +109,16 @@ func routes(cfg Config, a *api.API, p *service.Process) http.Handler {
 	mux.Handle("POST /api/v1/write", receive)
 	mux.Handle("POST /api/v1/otlp", otlp)
 	mux.Handle("POST /api/v1/otlp/v1/metrics", otlp)
-	mux.Handle("GET /api/v1/status/tsdb", mw.Wrap("tsdb_status", a.TSDBStatus()))
+	status := map[string]http.Handler{
+		"GET /api/v1/status/tsdb":      mw.Wrap("tsdb_status", a.TSDBStatus()),
+		"GET /api/v1/status/hashrings": mw.Wrap("hashrings", a.Hashrings()),
+		"GET /api/v1/status/tenants":   mw.Wrap("tenants", a.TenantList()),
+	}
+	// Status is for operators too, who reach the HTTP address and perhaps not the one that senders write to.
+	for pattern, h := range status {
+		mux.Handle(pattern, h)
+		p.HTTP.Handle(pattern, h)
+	}
 	return mux
 }
 
@@ -117,6 +126,7 @@ func newAPI(cfg Config, rules []*relabel.Config, deps api.Deps) *api.API {
 	c := api.DefaultConfig()
 	c.Tenant, c.SplitLabel, c.Relabel = cfg.source(), cfg.Tenant.SplitLabel, rules
 	c.MaxBody, c.MaxBytes = cfg.Write.MaxBody, cfg.Write.MaxBytes
+	c.Router, c.Replicas = cfg.hasRing(), cfg.Ring.Replicas
 	c.OTLP = api.OTLPConfig{TargetInfo: cfg.OTLP.TargetInfo, Promote: cfg.OTLP.Promote}
 	// Only a node that both forwards and keeps takes requests that are copies over HTTP.
 	c.ReplicaHeader = ""
@@ -262,7 +272,7 @@ func newForwarder(cfg Config, multi *tenants.Multi, p *service.Process) (*forwar
 	opts := []grpc.DialOption{
 		// A node that comes back is used again soon.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
 			MinConnectTimeout: 2 * time.Second,
 		}),
 	}
@@ -301,10 +311,18 @@ func localAddress(cfg Config) string {
 }
 
 // addRings loads the hashrings, or makes one of this node alone.
-func addRings(cfg Config, f *forward.Forwarder, rings *atomic.Pointer[hashring.Rings], p *service.Process) error {
+func addRings(cfg Config, f *forward.Forwarder, multi *tenants.Multi, rings *atomic.Pointer[hashring.Rings], p *service.Process) error {
+	reshuffled := make(chan struct{}, 1)
 	apply := func(r *hashring.Rings) {
-		rings.Store(r)
+		old := rings.Swap(r)
 		f.SetRings(r)
+		if old == nil || !cfg.keeps() || !r.Reshuffles(old) {
+			return
+		}
+		select {
+		case reshuffled <- struct{}{}:
+		default:
+		}
 	}
 	loader := newRingLoader(cfg.Ring, apply, p.Logger, p.Registry)
 	if !cfg.hasRing() {
@@ -316,6 +334,18 @@ func addRings(cfg Config, f *forward.Forwarder, rings *atomic.Pointer[hashring.R
 	}
 	p.Group.OnReload("hashrings", func(context.Context) error { return loader.load(true) })
 	p.Group.AddPart(lifecycle.Part{Name: "hashrings", Run: loader.run, Ready: loader.loaded})
+	// What is kept here belongs to other nodes then: it is in the bucket soon, and is not kept in two heads for hours.
+	p.Group.Add("reshuffle", func(ctx context.Context) error {
+		for {
+			select {
+			case <-reshuffled:
+				p.Logger.Info("hashrings have moved series to other nodes: heads are flushed")
+				multi.Flush(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
 	return nil
 }
 

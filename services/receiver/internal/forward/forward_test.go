@@ -298,18 +298,18 @@ func TestANodeThatFailedIsLeftAloneForAMoment(t *testing.T) {
 	p := &peer{cfg: &cfg}
 	var last time.Duration
 	for i := range 10 {
-		p.note(now, false)
-		require.True(t, p.blocked(now))
+		p.note(now, true, errors.New("no"))
+		require.ErrorIs(t, p.blocked(now), errBackoff)
 		d := p.until.Sub(now)
 		require.LessOrEqual(t, d, cfg.MaxBackoff)
 		if i < 5 {
 			require.Greater(t, d, last)
 		}
 		last, now = d, p.until
-		require.False(t, p.blocked(now))
+		require.NoError(t, p.blocked(now))
 	}
-	p.note(now, true)
-	require.False(t, p.blocked(now))
+	p.note(now, true, nil)
+	require.NoError(t, p.blocked(now))
 }
 
 func TestWhatWaitsForANodeIsBounded(t *testing.T) {
@@ -321,11 +321,11 @@ func TestWhatWaitsForANodeIsBounded(t *testing.T) {
 	p := &peer{addr: "x", conn: n, cfg: &cfg}
 	out := &outgoing{parts: []TenantSeries{{Tenant: "t", Series: many(1)}}}
 	var wg sync.WaitGroup
-	wg.Go(func() { _, _, err := p.send(t.Context(), out); require.NoError(t, err) })
+	wg.Go(func() { require.NoError(t, p.send(t.Context(), out).err) })
 	require.Eventually(t, func() bool { return p.pending.Load() > 0 }, 5*time.Second, time.Millisecond)
-	_, kind, err := p.send(t.Context(), &outgoing{parts: []TenantSeries{{Tenant: "t", Series: many(5)}}})
-	require.ErrorIs(t, err, errBusy)
-	require.Equal(t, verdict.Unavailable, kind)
+	busy := p.send(t.Context(), &outgoing{parts: []TenantSeries{{Tenant: "t", Series: many(5)}}})
+	require.ErrorIs(t, busy.err, errBusy)
+	require.Equal(t, verdict.Unavailable, busy.kind)
 	close(n.hang)
 	wg.Wait()
 	require.Zero(t, p.pending.Load())

@@ -71,6 +71,8 @@ type outgoing struct {
 	// tuples writes field 4, which holds several tenants and which old releases do not know; else there
 	// is one part, in fields 1 and 2, which all releases read.
 	tuples bool
+	// shared, where it is set, is the encoded form that this message has in common with others.
+	shared *shared
 }
 
 func (o *outgoing) size() (n int) {
@@ -272,10 +274,32 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.fallback.Marshal(v)
 	}
-	pool := mem.DefaultBufferPool()
-	buf := pool.Get(o.size())
+	buf := outgoingBuffers.Get(o.size())
 	*buf = o.appendTo((*buf)[:0])
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}, nil
+	return mem.BufferSlice{mem.NewBuffer(buf, outgoingBuffers)}, nil
+}
+
+// outgoingBuffers is where messages are written. gRPC's own pool clears the whole of a buffer each time, which is
+// a megabyte for a message of some hundred kilobytes.
+var outgoingBuffers mem.BufferPool = new(bufferPool) //nolint:gochecknoglobals // memory for reuse
+
+type bufferPool struct{ pool sync.Pool }
+
+// Get implements mem.BufferPool; what is in the buffer is written over.
+func (p *bufferPool) Get(n int) *[]byte {
+	if b, ok := p.pool.Get().(*[]byte); ok && cap(*b) >= n {
+		*b = (*b)[:n]
+		return b
+	}
+	b := make([]byte, n, n+n/4)
+	return &b
+}
+
+// Put implements mem.BufferPool.
+func (p *bufferPool) Put(b *[]byte) {
+	if cap(*b) <= maxKept {
+		p.pool.Put(b)
+	}
 }
 
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error { return c.fallback.Unmarshal(data, v) }

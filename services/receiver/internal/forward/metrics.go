@@ -18,6 +18,7 @@ type metrics struct {
 	requests, replications *prometheus.CounterVec
 	factor                 prometheus.Gauge
 	delay                  prometheus.Observer
+	insisted               prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -36,6 +37,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "thanos_receive_forward_delay_seconds", Help: "How long a message to another node took.",
 			Buckets: []float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.6, 1, 3, 6, 9, 20},
 		}, []string{"worker"}).WithLabelValues("0"),
+		insisted: f.NewCounter(prometheus.CounterOpts{
+			Name: "promontory_receiver_insisted_messages_total",
+			Help: "Messages sent again to a node that could not be reached, because a quorum hung on it.",
+		}),
 	}
 	for _, r := range []string{resultSuccess, resultError} {
 		m.requests.WithLabelValues(r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -54,43 +55,57 @@ type peer struct {
 	mu       sync.Mutex
 	failures int       // in a row; guarded by mu
 	until    time.Time // of backing off; guarded by mu
-	gone     bool      // the connection was down when the last call failed; guarded by mu
+	gone     bool      // the connection was down when a call failed; guarded by mu
+	last     error     // of the call that failed last; guarded by mu
 }
 
 // link is what a connection of gRPC tells of itself.
 type link interface {
 	GetState() connectivity.State
 	Connect()
+	ResetConnectBackoff()
 }
 
-// blocked reports whether the peer is to be left alone.
-func (p *peer) blocked(now time.Time) bool {
+// ready reports whether the connection stands, as far as it tells.
+func (p *peer) ready() bool {
+	l, ok := p.conn.(link)
+	return !ok || l.GetState() == connectivity.Ready
+}
+
+// blocked reports why the peer is to be left alone, nil where it is not.
+func (p *peer) blocked(now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l, ok := p.conn.(link); ok && p.gone && l.GetState() == connectivity.Ready {
+	if p.gone && p.ready() {
 		// It was gone and is back: there is nothing to wait for.
 		p.failures, p.until, p.gone = 0, time.Time{}, false
 	}
-	return now.Before(p.until)
+	if !now.Before(p.until) {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errBackoff, p.last)
 }
 
-// note keeps the outcome of a call for backing off.
-func (p *peer) note(now time.Time, available bool) {
+// note keeps the outcome of a call for backing off. wasReady tells whether the connection stood when the call
+// began.
+func (p *peer) note(now time.Time, wasReady bool, failure error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if available {
-		p.failures, p.until = 0, time.Time{}
+	if failure == nil {
+		p.failures, p.until, p.gone, p.last = 0, time.Time{}, false, nil
 		return
 	}
 	if now.Before(p.until) {
 		return // calls that were under way when the first failed say nothing new
 	}
-	if l, ok := p.conn.(link); ok {
-		if p.gone = l.GetState() != connectivity.Ready; p.gone {
+	// The connection may be back already by the time that the call it failed is over.
+	if p.gone = !wasReady || !p.ready(); p.gone {
+		if l, ok := p.conn.(link); ok {
 			l.Connect() // so that its return is seen
 		}
 	}
 	p.failures++
+	p.last = failure
 	p.until = now.Add(backoff(p.failures, p.cfg.MaxBackoff))
 }
 
@@ -101,29 +116,114 @@ func backoff(failures int, limit time.Duration) time.Duration {
 	return d - time.Duration(rand.Int64N(int64(d)/5+1)) //nolint:gosec // no secret
 }
 
-// send writes o to the peer. It returns the failures among its series, with places counted through all
-// parts. The error has the kind of all of them.
-func (p *peer) send(ctx context.Context, o *outgoing) ([]verdict.Failure, verdict.Kind, error) {
-	if p.blocked(time.Now()) {
-		return nil, verdict.Unavailable, fmt.Errorf("%s: %w", p.addr, errBackoff)
+// patience is how long a node that the quorum hangs on is asked again and again.
+const patience = 2 * time.Second
+
+// sent is what became of a message.
+type sent struct {
+	// failures are those among its series, with places counted through all parts. With err all of them
+	// are of one kind.
+	failures []verdict.Failure
+	kind     verdict.Kind
+	err      error
+	// again says that the same message may be taken when it is sent once more.
+	again bool
+}
+
+// send writes o to the peer, unless that was left alone for a failure.
+func (p *peer) send(ctx context.Context, o *outgoing) sent {
+	if err := p.blocked(time.Now()); err != nil {
+		return sent{kind: verdict.Unavailable, err: fmt.Errorf("%s: %w", p.addr, err), again: true}
 	}
+	return p.call(ctx, o)
+}
+
+// invoke is the call itself. What several nodes get is encoded and compressed once for all of them, which gRPC has
+// for streams only; on the wire a stream of one message is the same.
+func (p *peer) invoke(ctx context.Context, o *outgoing, opts []grpc.CallOption) error {
+	conn, ok := p.conn.(*grpc.ClientConn)
+	if o.shared == nil || !ok {
+		return p.conn.Invoke(ctx, writeMethod, o, new(thanos.WriteResponse), opts...)
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{StreamName: "RemoteWrite"}, writeMethod, opts...)
+	if err != nil {
+		return err
+	}
+	if err := o.shared.prepare(stream, o); err != nil {
+		return err
+	}
+	// The error of an ended stream is told by receiving.
+	if err := stream.SendMsg(&o.shared.msg); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return stream.RecvMsg(new(thanos.WriteResponse))
+}
+
+// shared is the encoded form of a message that goes to several nodes.
+type shared struct {
+	once sync.Once
+	msg  grpc.PreparedMsg
+	err  error
+}
+
+// prepare encodes o as stream, and all others like it, wants it.
+func (s *shared) prepare(stream grpc.ClientStream, o *outgoing) error {
+	s.once.Do(func() { s.err = s.msg.Encode(stream, o) })
+	return s.err
+}
+
+// insist writes o to the peer whatever it failed before, and waits for it to come back for a while:
+// without it the quorum is missed.
+func (p *peer) insist(ctx context.Context, o *outgoing) sent {
+	ctx, cancel := context.WithTimeout(ctx, min(patience, p.cfg.Timeout))
+	defer cancel()
+	wait := 20 * time.Millisecond
+	for {
+		if l, ok := p.conn.(link); ok && !p.ready() {
+			// gRPC waits longer and longer between two dials, and fails all calls meanwhile.
+			l.ResetConnectBackoff()
+			l.Connect()
+		}
+		s := p.call(ctx, o, grpc.WaitForReady(true))
+		if !s.again {
+			return s
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return s
+		}
+		wait = min(2*wait, 200*time.Millisecond)
+	}
+}
+
+// call is one attempt.
+func (p *peer) call(ctx context.Context, o *outgoing, opts ...grpc.CallOption) sent {
 	size := int64(o.size())
 	if n := p.pending.Add(size); n > p.cfg.PendingBytes && n != size {
 		p.pending.Add(-size)
-		return nil, verdict.Unavailable, fmt.Errorf("%s: %w: %d bytes", p.addr, errBusy, n-size)
+		return sent{kind: verdict.Unavailable, err: fmt.Errorf("%s: %w: %d bytes", p.addr, errBusy, n-size)}
 	}
 	defer p.pending.Add(-size)
 	var header metadata.MD
-	err := p.conn.Invoke(ctx, writeMethod, o, new(thanos.WriteResponse), grpc.ForceCodecV2(newCodec()), grpc.Header(&header))
+	wasReady := p.ready()
+	opts = append(opts, grpc.ForceCodecV2(newCodec()), grpc.Header(&header))
+	err := p.invoke(ctx, o, opts)
 	if v := header.Get(PeerHeader); len(v) > 0 {
 		p.ours.Store(true)
 		p.ingester.Store(v[0] == PeerIngester)
 	}
 	st := status.Convert(err)
-	kind := kindOf(st.Code())
-	p.note(time.Now(), kind != verdict.Unavailable || st.Code() == codes.Internal)
+	out := sent{kind: kindOf(st.Code())}
+	if out.kind == verdict.Unavailable && st.Code() != codes.Internal {
+		p.note(time.Now(), wasReady, err)
+	} else {
+		p.note(time.Now(), wasReady, nil)
+	}
 	if err == nil {
-		return nil, verdict.OK, nil
+		return out
 	}
 	total := 0
 	for i := range o.parts {
@@ -131,10 +231,11 @@ func (p *peer) send(ctx context.Context, o *outgoing) ([]verdict.Failure, verdic
 	}
 	for _, d := range st.Proto().GetDetails() {
 		if fs, ok, derr := verdict.FromDetails(d, total); derr == nil && ok {
-			return fs, verdict.OK, nil
+			return sent{failures: fs}
 		}
 	}
-	return nil, kind, fmt.Errorf("%s: %w", p.addr, err)
+	out.err, out.again = fmt.Errorf("%s: %w", p.addr, err), st.Code() == codes.Unavailable
+	return out
 }
 
 // kindOf is what a status of a peer means for the series sent.

@@ -35,6 +35,36 @@ func TestTheFirstRingThatMatchesWins(t *testing.T) {
 	require.Equal(t, []Info{{"exact", 1, 2}, {"glob", 2, 1}, {"default", 1, 0}}, rings.Infos())
 }
 
+func TestOnlyHashmodReshuffles(t *testing.T) {
+	t.Parallel()
+	build := func(algorithm, tenants string, nodes ...string) *Rings {
+		c := Config{Algorithm: algorithm}
+		if tenants != "" {
+			c.Tenants = []string{tenants}
+		}
+		for _, n := range nodes {
+			c.Endpoints = append(c.Endpoints, Endpoint{Address: n})
+		}
+		r, err := New([]Config{c}, Settings{Algorithm: AlgorithmHashmod, Replicas: 1})
+		require.NoError(t, err)
+		return r
+	}
+	for name, c := range map[string]struct {
+		from, to *Rings
+		want     bool
+	}{
+		"the same":           {build("hashmod", "", "a", "b"), build("hashmod", "", "a", "b"), false},
+		"a node more":        {build("hashmod", "", "a", "b"), build("hashmod", "", "a", "b", "c"), true},
+		"by default":         {build("", "", "a", "b"), build("", "", "a"), true},
+		"other tenants":      {build("hashmod", "x", "a", "b"), build("hashmod", "y", "a", "b"), true},
+		"ketama":             {build("ketama", "", "a", "b"), build("ketama", "", "a", "b", "c"), false},
+		"another algorithm":  {build("hashmod", "", "a", "b"), build("ketama", "", "a", "b"), true},
+		"hashmod from there": {build("ketama", "", "a", "b"), build("hashmod", "", "a", "b"), true},
+	} {
+		require.Equal(t, c.want, c.to.Reshuffles(c.from), name)
+	}
+}
+
 func TestATenantWithoutRingIsAnError(t *testing.T) {
 	t.Parallel()
 	rings, err := New([]Config{{Tenants: []string{"a"}, Endpoints: []Endpoint{{Address: "x"}}}}, Settings{Replicas: 1})

@@ -41,6 +41,7 @@ func newKetama(nodes []Node, replicas, sections int) (*Ring, error) {
 		}
 		r.owners = append(r.owners, owners...)
 	}
+	r.index()
 	return r, nil
 }
 

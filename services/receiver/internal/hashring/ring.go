@@ -26,6 +26,9 @@ type Ring struct {
 	replicas int
 	// hashes are the sections of the ring in ascending order; none with hashmod.
 	hashes []uint64
+	// first is, for each value of the top bits of a key, the first section at or behind the smallest such
+	// key: from there the right one is a step or two away.
+	first []uint32
 	// owners are replicas node indexes for each section, or for each remainder with hashmod.
 	owners []uint32
 }
@@ -47,13 +50,30 @@ func (r *Ring) Owners(key uint64) []uint32 {
 	return r.owners[at*r.replicas : (at+1)*r.replicas : (at+1)*r.replicas]
 }
 
+// topBits is how many bits of a key the table of first sections is for.
+const topBits = 12
+
+// index fills the table of first sections.
+func (r *Ring) index() {
+	r.first = make([]uint32, 1<<topBits)
+	at := 0
+	for top := range r.first {
+		for at < len(r.hashes) && r.hashes[at] < uint64(top)<<(64-topBits) {
+			at++
+		}
+		r.first[top] = uint32(at)
+	}
+}
+
 // section is the first one at or behind key, around the end to the first.
 func (r *Ring) section(key uint64) int {
-	at, _ := slices.BinarySearch(r.hashes, key)
-	if at == len(r.hashes) {
-		return 0
+	at := int(r.first[key>>(64-topBits)])
+	for ; at < len(r.hashes); at++ {
+		if r.hashes[at] >= key {
+			return at
+		}
 	}
-	return at
+	return 0
 }
 
 // Single returns the ring of one node, for a process that keeps what it gets.

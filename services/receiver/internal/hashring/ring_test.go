@@ -3,6 +3,7 @@ package hashring
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand" //nolint:depguard // the generator under test
 	"os"
 	"slices"
@@ -211,4 +212,24 @@ func TestAShardHasItsSizeAndStays(t *testing.T) {
 	}
 	_, err = Shard(nodes, 3, "t", ShuffleConfig{ShardSize: 13})
 	require.ErrorContains(t, err, "shard_size 13")
+}
+
+func TestASectionIsTheFirstAtOrBehindItsKey(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 3, 40} {
+		var nodes []Node
+		for i := range n {
+			nodes = append(nodes, Node{Address: fmt.Sprint("node-", i)})
+		}
+		r, err := NewKetama(nodes, 1)
+		require.NoError(t, err)
+		keys := []uint64{0, 1, math.MaxUint64}
+		for _, h := range r.hashes {
+			keys = append(keys, h-1, h, h+1)
+		}
+		for _, k := range keys {
+			want, _ := slices.BinarySearch(r.hashes, k)
+			require.Equal(t, want%len(r.hashes), r.section(k), "%d nodes, key %d", n, k)
+		}
+	}
 }

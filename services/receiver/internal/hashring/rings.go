@@ -1,6 +1,7 @@
 package hashring
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,7 @@ type Rings struct {
 }
 
 type tenantRing struct {
+	cfg      Config
 	name     string
 	tenants  matcher
 	count    int // tenants listed
@@ -74,7 +76,8 @@ func (c *Config) algorithm(s Settings) string {
 }
 
 func newTenantRing(c Config, s Settings) (tr tenantRing, err error) {
-	tr = tenantRing{name: c.Name, nodes: c.nodes(), count: len(c.Tenants), replicas: s.Replicas, external: labels.FromMap(c.ExternalLabels)}
+	c.Algorithm = cmp.Or(c.algorithm(s), AlgorithmHashmod)
+	tr = tenantRing{cfg: c, name: c.Name, nodes: c.nodes(), count: len(c.Tenants), replicas: s.Replicas, external: labels.FromMap(c.ExternalLabels)}
 	if tr.tenants, err = newMatcher(c.Tenants, c.TenantMatcherType); err != nil {
 		return tr, err
 	}
@@ -208,10 +211,37 @@ func (r *Rings) Infos() []Info {
 	return out
 }
 
+// Configs are what the rings were built of, with the algorithm of each; they must not be changed.
+func (r *Rings) Configs() []Config {
+	out := make([]Config, len(r.rings))
+	for i := range r.rings {
+		out[i] = r.rings[i].cfg
+	}
+	return out
+}
+
+// Reshuffles reports whether the change from old to r moves keys between nodes that stay: that of a hashmod ring does,
+// while ketama moves only those of nodes that come or go.
+func (r *Rings) Reshuffles(old *Rings) bool {
+	hashmod := func(r *Rings) (parts []string) {
+		for _, c := range r.Configs() {
+			if c.Algorithm != AlgorithmHashmod {
+				continue
+			}
+			parts = append(parts, c.TenantMatcherType+"\x00"+strings.Join(c.Tenants, "\x00"))
+			for _, e := range c.Endpoints {
+				parts = append(parts, e.Address)
+			}
+		}
+		return parts
+	}
+	return !slices.Equal(hashmod(old), hashmod(r))
+}
+
 // SingleRings is the configuration of a process that keeps what it gets, of every tenant.
 func SingleRings(address string) *Rings {
 	return &Rings{rings: []tenantRing{{
-		tenants: matcher{all: true}, nodes: []Node{{Address: address}}, whole: Single(address), replicas: 1,
+		cfg: Config{Endpoints: []Endpoint{{Address: address}}}, tenants: matcher{all: true}, nodes: []Node{{Address: address}}, whole: Single(address), replicas: 1,
 		external: labels.EmptyLabels(),
 	}}}
 }

@@ -24,6 +24,7 @@ type Tally struct {
 
 type cell struct {
 	ok      uint8
+	held    uint8
 	failed  [verdict.Kinds]uint8
 	outcome verdict.Kind
 	decided bool
@@ -55,6 +56,27 @@ func (t *Tally) Add(series uint32, k verdict.Kind) {
 	if out, ok := t.outcome(c); ok {
 		t.decide(c, out)
 	}
+}
+
+// Hold sets the replica of a series aside: it could not be had now, and may be asked again. It counts
+// neither way until Release takes that back, after which its answer is awaited as it was before.
+func (t *Tally) Hold(series uint32) { t.cells[series].held++ }
+
+// Release takes one Hold back.
+func (t *Tally) Release(series uint32) { t.cells[series].held-- }
+
+// Needs reports whether a series cannot be written any more unless a replica that is held is asked
+// again.
+func (t *Tally) Needs(series uint32) bool {
+	c := &t.cells[series]
+	if c.decided || c.held == 0 {
+		return false
+	}
+	lost := c.held
+	for _, n := range c.failed {
+		lost += n
+	}
+	return t.replicas-lost < t.needed
 }
 
 func (t *Tally) decide(c *cell, k verdict.Kind) {

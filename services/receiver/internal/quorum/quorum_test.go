@@ -102,3 +102,61 @@ func TestEachSeriesIsDecidedOnItsOwn(t *testing.T) {
 	require.True(t, tally.Decided())
 	require.Equal(t, []verdict.Kind{ok, una, inv}, []verdict.Kind{tally.Outcome(0), tally.Outcome(1), tally.Outcome(2)})
 }
+
+func TestAHeldReplicaIsNeededOnceTheOthersCannotDo(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		replicas, held int
+		answers        []verdict.Kind
+		want           bool
+	}{
+		{1, 1, nil, true},
+		{2, 1, nil, false},
+		{2, 2, nil, true},
+		{2, 1, []verdict.Kind{una}, true},
+		{2, 1, []verdict.Kind{ok}, false},
+		{3, 0, []verdict.Kind{una, una}, false},
+		{3, 1, nil, false},
+		{3, 1, []verdict.Kind{ok}, false},
+		{3, 1, []verdict.Kind{ok, ok}, false},
+		{3, 1, []verdict.Kind{ok, una}, true},
+		{3, 1, []verdict.Kind{con, ok}, true},
+		{3, 1, []verdict.Kind{con, con}, false},
+		{3, 2, nil, true},
+		{3, 2, []verdict.Kind{ok}, true},
+		{5, 2, []verdict.Kind{ok}, false},
+		{5, 2, []verdict.Kind{ok, lim}, true},
+	} {
+		tally := New(1, c.replicas, Needed(c.replicas))
+		for range c.held {
+			tally.Hold(0)
+		}
+		for _, a := range c.answers {
+			tally.Add(0, a)
+		}
+		require.Equal(t, c.want, tally.Needs(0), "%+v", c)
+		for range c.held {
+			tally.Release(0)
+		}
+		require.False(t, tally.Needs(0), "%+v: it is awaited again", c)
+	}
+}
+
+// A write is never left open: when all replicas that are not held have answered, it is decided or one of those
+// held is needed.
+func TestAllAnswersAndNoNeedIsADecision(t *testing.T) {
+	t.Parallel()
+	kinds := []verdict.Kind{ok, inv, con, lim, una}
+	for range 20_000 {
+		replicas := 1 + rand.IntN(5)
+		tally := New(1, replicas, Needed(replicas))
+		for range replicas {
+			if rand.IntN(3) == 0 {
+				tally.Hold(0)
+			} else {
+				tally.Add(0, kinds[rand.IntN(len(kinds))])
+			}
+		}
+		require.True(t, tally.Decided() || tally.Needs(0))
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/exemplar"
@@ -22,7 +23,10 @@ var errFuture = errors.New("timestamp is too far in the future")
 
 // writer appends series to a TSDB. It is used by one goroutine for one write.
 type writer struct {
+	begin  func() storage.Appender
 	app    storage.Appender
+	commit error // of a commit; nothing is appended after it
+	recent *recent
 	cache  *seriesCache
 	newest int64 // no sample may be later, Unix milliseconds
 
@@ -35,34 +39,63 @@ type writer struct {
 	fail   verdict.Failure
 	err    error // the first of this series
 
+	changed  []entry // what the cache is to be told
 	failures []verdict.Failure
 	told     int
 }
 
 var _ remotewrite.Visitor = (*writer)(nil)
 
+// batchSize is how many series are looked up at once.
+const batchSize = 128
+
+// batch is the memory for looking up series.
+type batch struct {
+	keys    [batchSize]seriesKey
+	known   [batchSize]known
+	changed [batchSize]entry
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }} //nolint:gochecknoglobals // memory for reuse
+
 // appendAll appends the series that pick names, all of them when it is nil. It returns the failures, with
 // places in pick.
 func (w *writer) appendAll(series []remotewrite.Series, pick []uint32) []verdict.Failure {
-	n := len(series)
+	total := len(series)
 	if pick != nil {
-		n = len(pick)
+		total = len(pick)
 	}
-	for i := range n {
-		s := i
+	at := func(i int) *remotewrite.Series {
 		if pick != nil {
-			s = int(pick[i])
+			i = int(pick[i])
 		}
-		w.one(uint32(i), &series[s])
+		return &series[i]
+	}
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	w.recent = recents.Get().(*recent)
+	defer recents.Put(w.recent)
+	w.recent.reset(total)
+	for from := 0; from < total && w.commit == nil; from += batchSize {
+		n := min(batchSize, total-from)
+		for i := range n {
+			b.keys[i] = w.cache.key(at(from + i).Labels)
+		}
+		w.cache.get(b.keys[:n], b.known[:n])
+		w.changed = b.changed[:0]
+		for i := range n {
+			w.key, w.old = b.keys[i], b.known[i]
+			w.one(uint32(from+i), at(from+i))
+		}
+		w.cache.put(w.changed)
 	}
 	return w.failures
 }
 
+// one appends a series, of which the key and what is known are set.
 func (w *writer) one(place uint32, s *remotewrite.Series) {
 	w.series, w.lset, w.err = s, labels.EmptyLabels(), nil
 	w.fail = verdict.Failure{Series: place}
-	w.key = w.cache.key(s.Labels)
-	w.old = w.cache.get(w.key)
 	w.known = w.old
 	if w.ref == 0 && !w.resolve() {
 		w.failWhole()
@@ -80,7 +113,7 @@ func (w *writer) one(place uint32, s *remotewrite.Series) {
 		w.report()
 	}
 	if w.ref != 0 && w.known != w.old {
-		w.cache.put(w.key, w.known)
+		w.changed = append(w.changed, entry{w.key, w.known})
 	}
 }
 
@@ -112,6 +145,26 @@ func (w *writer) do(f func() (storage.SeriesRef, error)) error {
 	return err
 }
 
+// next prepares for a sample of the series: where the write has one already that is as new, that one is committed
+// first, so that the TSDB can tell whether there is a place for both.
+func (w *writer) next(t int64) {
+	s := w.recent.at(w.key.pos)
+	if t <= s.newest {
+		w.settle()
+		s = w.recent.at(w.key.pos)
+	}
+	s.newest = max(s.newest, t)
+}
+
+// settle commits what was appended and begins anew.
+func (w *writer) settle() {
+	if err := w.app.Commit(); err != nil && w.commit == nil {
+		w.commit = err
+	}
+	w.app = w.begin()
+	w.recent.forget()
+}
+
 // Sample is part of remotewrite.Visitor.
 func (w *writer) Sample(t int64, v float64, start int64) {
 	if t > w.newest {
@@ -119,6 +172,7 @@ func (w *writer) Sample(t int64, v float64, start int64) {
 		w.note(verdict.Conflict, fmt.Errorf("%w: %s", errFuture, at(t)))
 		return
 	}
+	w.next(t)
 	if start != 0 && w.start != start {
 		// Where there is no place for the zero nothing is lost that was sent.
 		_ = w.do(func() (storage.SeriesRef, error) { return w.app.AppendSTZeroSample(w.ref, w.lset, t, start) })
@@ -149,6 +203,7 @@ func (w *writer) Histogram(h *writev2.Histogram) {
 		w.note(verdict.Invalid, err)
 		return
 	}
+	w.next(h.Timestamp)
 	if h.StartTimestamp != 0 && w.start != h.StartTimestamp {
 		_ = w.do(func() (storage.SeriesRef, error) {
 			return w.app.AppendHistogramSTZeroSample(w.ref, w.lset, h.Timestamp, h.StartTimestamp, ih, fh)
@@ -236,11 +291,12 @@ func (w *writer) report() {
 
 func at(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// write appends series to db and commits what is good. An error means that nothing was.
+// write appends series to db and commits what is good. After an error nobody knows what was.
 func (t *Tenant) write(ctx context.Context, db *tsdb.DB, cache *seriesCache, series []remotewrite.Series, pick []uint32) ([]verdict.Failure, error) {
-	w := writer{app: db.Appender(ctx), cache: cache, newest: t.opts.newest()}
+	begin := func() storage.Appender { return db.Appender(ctx) }
+	w := writer{begin: begin, app: begin(), cache: cache, newest: t.opts.newest()}
 	failures := w.appendAll(series, pick)
-	if err := w.app.Commit(); err != nil {
+	if err := errors.Join(w.commit, w.app.Commit()); err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	return failures, nil

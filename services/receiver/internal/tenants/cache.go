@@ -16,18 +16,20 @@ const (
 // seriesCache maps raw label bytes to series of one TSDB. It is safe for concurrent use.
 //
 // It is an open table of fixed-size entries, so that a look-up costs one access to memory that is not in the
-// processor's cache; that access is most of what recognising a series costs. Label bytes are not kept: 128 bits
-// of two hashes with secret seeds stand for them.
+// processor's cache; that access is most of what recognising a series costs. Series are looked up many at a time, with
+// nothing in between, so that those accesses go on side by side. Label bytes are not kept: 128 bits of two hashes with
+// secret seeds stand for them.
 type seriesCache struct {
-	seeds  [2]maphash.Seed
+	seeds [2]maphash.Seed
+
+	// mu guards shards. The table is in parts so that none takes long to move to a larger one.
+	mu     sync.Mutex
 	shards [cacheShards]cacheShard
 }
 
 type cacheShard struct {
-	mu    sync.Mutex
-	slots []slot // a power of two; guarded by mu
-	used  int    // guarded by mu
-	_     [64]byte
+	slots []slot // a power of two
+	used  int
 }
 
 // seriesKey stands for the label bytes of a series.
@@ -66,7 +68,7 @@ func (c *seriesCache) bodyHash(body []byte) uint64 { return maphash.Bytes(c.seed
 
 func (c *seriesCache) shard(k seriesKey) *cacheShard { return &c.shards[k.pos>>58] }
 
-// find is the place of k, or the free one where it belongs. mu is held.
+// find is the place of k, or the free one where it belongs.
 func (s *cacheShard) find(k seriesKey) *slot {
 	mask := uint64(len(s.slots) - 1)
 	for i := k.pos & mask; ; i = (i + 1) & mask {
@@ -76,31 +78,42 @@ func (s *cacheShard) find(k seriesKey) *slot {
 	}
 }
 
-// get returns what is known of a series, the zero value where it is new.
-func (c *seriesCache) get(k seriesKey) known {
-	s := c.shard(k)
-	s.mu.Lock()
-	v := s.find(k).known
-	s.mu.Unlock()
-	return v
+// get fills out with what is known of the series of keys, the zero value where one is new.
+func (c *seriesCache) get(keys []seriesKey, out []known) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, k := range keys {
+		out[i] = c.shard(k).find(k).known
+	}
 }
 
-// put remembers a series, which has a reference.
-func (c *seriesCache) put(k seriesKey, v known) {
-	s := c.shard(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.find(k)
+// entry is what is to be remembered of a series, which has a reference.
+type entry struct {
+	key seriesKey
+	known
+}
+
+// put remembers series.
+func (c *seriesCache) put(entries []entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range entries {
+		c.shard(entries[i].key).put(&entries[i])
+	}
+}
+
+func (s *cacheShard) put(n *entry) {
+	e := s.find(n.key)
 	if e.ref == 0 {
 		if s.used++; s.used > len(s.slots)/4*3 {
 			s.resize(2 * len(s.slots))
-			e = s.find(k)
+			e = s.find(n.key)
 		}
 	}
-	*e = slot{k, v}
+	*e = slot{n.key, n.known}
 }
 
-// resize moves all entries to a table of another size; mu is held.
+// resize moves all entries to a table of another size.
 func (s *cacheShard) resize(n int) {
 	old := s.slots
 	s.slots = make([]slot, n)
@@ -114,13 +127,13 @@ func (s *cacheShard) resize(n int) {
 // forget drops series that the TSDB has dropped.
 func (c *seriesCache) forget(gone func(chunks.HeadSeriesRef) bool) {
 	for i := range c.shards {
+		c.mu.Lock() // for a part at a time: writes go on in between
 		c.shards[i].forget(gone)
+		c.mu.Unlock()
 	}
 }
 
 func (s *cacheShard) forget(gone func(chunks.HeadSeriesRef) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	left := 0
 	for i := range s.slots {
 		e := &s.slots[i]
@@ -145,11 +158,11 @@ func (s *cacheShard) forget(gone func(chunks.HeadSeriesRef) bool) {
 }
 
 func (c *seriesCache) len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n := 0
 	for i := range c.shards {
-		c.shards[i].mu.Lock()
 		n += c.shards[i].used
-		c.shards[i].mu.Unlock()
 	}
 	return n
 }

@@ -21,6 +21,7 @@ const (
 	stepCut    = "cut"
 	stepUpload = "upload"
 	stepPrune  = "prune"
+	stepFlush  = "flush"
 )
 
 func newMetrics(reg prometheus.Registerer, m *Multi) *metrics {
@@ -45,7 +46,7 @@ func newMetrics(reg prometheus.Registerer, m *Multi) *metrics {
 			Name: "promontory_receiver_upkeep_failures_total", Help: "Failures to cut, upload or prune the data of a tenant.",
 		}, []string{"step"}),
 	}
-	for _, s := range []string{stepCut, stepUpload, stepPrune} {
+	for _, s := range []string{stepCut, stepUpload, stepPrune, stepFlush} {
 		out.upkeepFailures.WithLabelValues(s)
 	}
 	rejected := f.NewCounterVec(prometheus.CounterOpts{

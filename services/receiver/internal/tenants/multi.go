@@ -293,6 +293,17 @@ func (m *Multi) reopenAll(ctx context.Context) {
 	}
 }
 
+// Flush turns the heads of all tenants into blocks, one tenant after the other, and uploads them: what they hold belongs to
+// other nodes from now on. Failures are reported, and made good by the usual upkeep.
+func (m *Multi) Flush(ctx context.Context) {
+	for _, t := range m.Tenants() {
+		if ctx.Err() != nil {
+			return
+		}
+		m.report(stepFlush, t, t.flushNow(ctx))
+	}
+}
+
 func (m *Multi) report(step string, t *Tenant, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return

@@ -243,7 +243,7 @@ func TestASeriesTheHeadForgotIsWrittenAgain(t *testing.T) {
 	tn := m.Tenant("t")
 	s := series("m", point{1, 1})
 	key := tn.cache.key(s.Labels)
-	require.NotZero(t, tn.cache.get(key).ref)
+	require.NotZero(t, cached(tn.cache, key).ref)
 	tn.mu.Lock()
 	require.NoError(t, tn.flush(t.Context(), tn.db))
 	tn.mu.Unlock()
@@ -251,10 +251,10 @@ func TestASeriesTheHeadForgotIsWrittenAgain(t *testing.T) {
 	require.Zero(t, tn.cache.len(), "the cache forgets with the head")
 
 	// Even a reference that is still around must do no harm.
-	tn.cache.put(key, known{ref: 12345})
+	tn.cache.put([]entry{{key, known{ref: 12345}}})
 	require.Empty(t, write(t, m, "t", series("m", point{5, 5})))
 	require.Equal(t, []point{{1, 1}, {5, 5}}, samples(t, m, "t")["m"])
-	require.NotEqual(t, storage.SeriesRef(12345), tn.cache.get(key).ref)
+	require.NotEqual(t, storage.SeriesRef(12345), cached(tn.cache, key).ref)
 }
 
 func TestWritesDoNotWaitForTheReplay(t *testing.T) {

@@ -109,6 +109,22 @@ func (t *Tenant) flush(ctx context.Context, db *tsdb.DB) error {
 	return nil
 }
 
+// flushNow turns all of the head into blocks and uploads them. Writes wait for the first part.
+func (t *Tenant) flushNow(ctx context.Context) error {
+	err := func() error {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.state != open {
+			return nil // what is in its log is cut when its time has come
+		}
+		return t.flush(ctx, t.db)
+	}()
+	if err != nil {
+		return err
+	}
+	return t.upload(ctx)
+}
+
 // windowEnd is the exclusive end of the window of a width that t lies in.
 func windowEnd(t, width int64) int64 {
 	w := t / width

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
@@ -19,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/promontory-io/promontory/libs/procs"
+	"github.com/promontory-io/promontory/libs/promapi/promclient"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
@@ -133,6 +136,97 @@ scrape_configs: [{job_name: self, static_configs: [{targets: [SELF]}]}]
 			return compared >= 10
 		}, 40*time.Second, 200*time.Millisecond, "%s: %d", name, compared)
 	}
+}
+
+// histograms reads series of native histograms of a ruler's database by the Store API.
+func histograms(t *testing.T, addr, name string) map[string]map[int64]*histogram.FloatHistogram {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), storeapi.DialOption())
+	require.NoError(t, err)
+	defer conn.Close()
+	stream := storeapi.NewClient(conn).Series(t.Context(), &thanos.SeriesRequest{
+		MaxTime: 1 << 60, Matchers: storeapi.WireMatchers([]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", name)}),
+	}, storeapi.StreamOptions{})
+	defer stream.Close()
+	out := map[string]map[int64]*histogram.FloatHistogram{}
+	for stream.Next() {
+		s := stream.At()
+		points := out[s.Labels.String()]
+		if points == nil {
+			points = map[int64]*histogram.FloatHistogram{}
+			out[s.Labels.String()] = points
+		}
+		for _, c := range s.Chunks {
+			chk, err := chunkenc.FromData(c.Raw.Encoding, c.Raw.Data)
+			require.NoError(t, err)
+			for it := chk.Iterator(nil); it.Next() == chunkenc.ValFloatHistogram; {
+				at, h := it.AtFloatHistogram(nil)
+				points[at] = h.Compact(0)
+			}
+		}
+	}
+	require.NoError(t, stream.Err())
+	return out
+}
+
+func TestNativeHistogramsEqualThoseOfAPrometheusWithTheSameRules(t *testing.T) {
+	const name = "handler:duration:rate"
+	rules := ruleFile(t, `
+groups:
+- name: g
+  interval: 1s
+  query_offset: 3s
+  rules:
+  - {record: handler:duration:rate, expr: 'sum by (handler) (rate(prometheus_http_request_duration_seconds{handler=~"/metrics|/api/v1/query"}[5s]))'}
+`)
+	prometheus := peer(t, "prometheus", fmt.Sprintf(`
+global: {scrape_interval: 500ms, evaluation_interval: 1s}
+rule_files: [%s]
+scrape_configs: [{job_name: self, scrape_native_histograms: true, static_configs: [{targets: [SELF]}]}]
+`, rules), func(dir, _ string) []string { return []string{"--storage.tsdb.path=" + filepath.Join(dir, "data")} })
+	grpcAddr := ""
+	start(t, func(c *Config) {
+		addrs, err := procs.FreeAddrs(1)
+		require.NoError(t, err)
+		grpcAddr, c.Common.GRPC.Address = addrs[0], addrs[0]
+		c.Query.Addresses, c.RuleFiles = []string{prometheus}, []string{rules}
+	})
+	base, err := url.Parse(prometheus)
+	require.NoError(t, err)
+	client := promclient.New(base, promclient.Options{})
+	compared := 0
+	require.Eventually(t, func() bool {
+		got, err := client.Query(t.Context(), name+"[1h]", time.Now(), nil)
+		require.NoError(t, err)
+		ours := histograms(t, grpcAddr, name)
+		compared = 0
+		for _, s := range got.Value.(model.Matrix) {
+			lset := map[string]string{}
+			for n, v := range s.Metric {
+				lset[string(n)] = string(v)
+			}
+			points := ours[labels.FromMap(lset).String()]
+			for _, p := range s.Histograms {
+				want, err := promclient.FloatHistogram(p.Histogram)
+				require.NoError(t, err)
+				have, ok := points[int64(p.Timestamp)]
+				if !ok {
+					continue
+				}
+				// JSON says nothing of an empty zero bucket's width, nor of what is known of resets.
+				have.CounterResetHint, want.CounterResetHint = 0, 0
+				if want.ZeroCount == 0 {
+					want.ZeroThreshold = have.ZeroThreshold
+				}
+				if len(want.PositiveBuckets) == 0 {
+					want.Schema = have.Schema
+				}
+				require.Equal(t, want.Compact(0).TestExpression(), have.TestExpression(), "%v at %v", s.Metric, p.Timestamp)
+				compared++
+			}
+		}
+		return compared >= 10
+	}, 40*time.Second, 200*time.Millisecond, "%d compared", compared)
 }
 
 func formatFloat(v float64) string {

@@ -28,21 +28,23 @@ import (
 	"github.com/promontory-io/promontory/libs/discovery"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/promapi/httpclient"
+	"github.com/promontory-io/promontory/libs/rulefile"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/grpcserver"
 	"github.com/promontory-io/promontory/libs/service/lifecycle"
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/libs/webui"
 	"github.com/promontory-io/promontory/services/ruler/internal/database"
 	"github.com/promontory-io/promontory/services/ruler/internal/evaluate"
 	"github.com/promontory-io/promontory/services/ruler/internal/forward"
+	"github.com/promontory-io/promontory/services/ruler/internal/gaps"
 	"github.com/promontory-io/promontory/services/ruler/internal/grpcapi"
 	"github.com/promontory-io/promontory/services/ruler/internal/httpapi"
 	"github.com/promontory-io/promontory/services/ruler/internal/memory"
 	"github.com/promontory-io/promontory/services/ruler/internal/notify"
 	"github.com/promontory-io/promontory/services/ruler/internal/peers"
 	"github.com/promontory-io/promontory/services/ruler/internal/query"
-	"github.com/promontory-io/promontory/services/ruler/internal/rulefile"
 )
 
 // component names the ruler in metrics and to buckets.
@@ -67,7 +69,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	}})
 	client := query.New(queriers.all, p.Logger)
 
-	queue, err := addAlerts(cfg, external, clients, p)
+	queue, sender, err := addAlerts(cfg, external, clients, p)
 	if err != nil {
 		return err
 	}
@@ -87,8 +89,14 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	}
 	p.Group.Add("memory", mem.Run)
 
+	skipped, err := gaps.Open(filepath.Join(cfg.DataDir, gaps.FileName), p.Logger)
+	if err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	p.Group.Add("gaps", skipped.Run)
+
 	evaluator, err := newEvaluator(ctx, cfg, external, evaluate.Deps{
-		Query: client, Appendable: store.appendable, Memory: mem, Logger: p.Logger, Registerer: p.Registry,
+		Query: client, Appendable: store.appendable, Memory: mem, Gaps: skipped, Logger: p.Logger, Registerer: p.Registry,
 	}, queue)
 	if err != nil {
 		return err
@@ -109,10 +117,14 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	}})
 
 	cfg.Web.Normalize(false)
-	cfg.Web.Mount(p.HTTP, "", httpapi.New(httpapi.Deps{
+	wrap := p.Middleware(nil).Wrap
+	cfg.Web.Mount(p.HTTP, "", webui.Over(webui.Config{
+		Service: "ruler", Pages: []webui.Page{webui.Alerts, webui.Rules, webui.Gaps, webui.Flags}, Wrap: wrap,
+	}, httpapi.New(httpapi.Deps{
 		Rules: evaluator, External: external, Reload: reload.load,
-		Wrap: p.Middleware(nil).Wrap, CORS: cfg.Web.CORS, Flags: p.Flags, Logger: p.Logger.Named("httpapi"),
-	}))
+		Status: statusOf(external, cfg.RemoteWrite.IsSet(), evaluator, reload, client, sender, queue),
+		Wrap:   wrap, CORS: cfg.Web.CORS, Flags: p.Flags, Logger: p.Logger.Named("httpapi"),
+	})))
 	server := grpcapi.New(storeapi.Limits{Series: cfg.SeriesLimit, Samples: cfg.SamplesLimit}, grpcapi.Deps{
 		Rules: evaluator, External: external, Database: store.database, Ready: p.Status.Ready, Registerer: p.Registry,
 	})
@@ -166,14 +178,14 @@ func ignored(external labels.Labels, names []string) []string {
 }
 
 // addAlerts adds the parts that bring alerts to Alertmanagers.
-func addAlerts(cfg Config, external labels.Labels, clients *clientMetrics, p *service.Process) (*notify.Queue, error) {
+func addAlerts(cfg Config, external labels.Labels, clients *clientMetrics, p *service.Process) (*notify.Queue, *notify.Sender, error) {
 	relabeling, err := relabelRules(&cfg.Alert.Relabel)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	entries, err := alertmanagers(&cfg.Alertmanagers)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	logger := p.Logger.Named("alerts")
 	if len(entries) == 0 {
@@ -181,7 +193,7 @@ func addAlerts(cfg Config, external labels.Labels, clients *clientMetrics, p *se
 	}
 	resolver, err := discovery.NewResolver(discovery.ResolverType(cfg.Query.DNSResolver))
 	if err != nil {
-		return nil, fmt.Errorf("--query.sd-dns-resolver: %w", err)
+		return nil, nil, fmt.Errorf("--query.sd-dns-resolver: %w", err)
 	}
 	sections := make([]peers.Section, len(entries))
 	for i, e := range entries {
@@ -192,13 +204,13 @@ func addAlerts(cfg Config, external labels.Labels, clients *clientMetrics, p *se
 		MetricPrefix: "thanos_rule_alertmanagers_", Logger: logger, Registerer: p.Registry,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("alertmanagers: %w", err)
+		return nil, nil, fmt.Errorf("alertmanagers: %w", err)
 	}
 	var managers []notify.Alertmanager
 	for i, e := range entries {
 		client, err := httpclient.New(e.HTTP, userAgent())
 		if err != nil {
-			return nil, fmt.Errorf("alertmanagers: http_config: %w", err)
+			return nil, nil, fmt.Errorf("alertmanagers: http_config: %w", err)
 		}
 		client.Transport = clients.wrap("alertmanager", p.Tracing.RoundTripper("alertmanager", client.Transport))
 		managers = append(managers, notify.Alertmanager{
@@ -219,7 +231,7 @@ func addAlerts(cfg Config, external labels.Labels, clients *clientMetrics, p *se
 		}
 		return err
 	})
-	return queue, nil
+	return queue, sender, nil
 }
 
 func relabelRules(content *flags.Content) ([]*relabel.Config, error) {
@@ -389,6 +401,20 @@ type reloader struct {
 	goodAt    prometheus.Gauge
 
 	mu sync.Mutex // held while rules are loaded
+
+	lastMu  sync.Mutex
+	loaded  time.Time // guarded by lastMu; with success
+	failure error     // guarded by lastMu; since then
+}
+
+// last returns when rules were loaded with success, and what has gone wrong since.
+func (r *reloader) last() (loaded time.Time, failure string) {
+	r.lastMu.Lock()
+	defer r.lastMu.Unlock()
+	if r.failure != nil {
+		failure = r.failure.Error()
+	}
+	return r.loaded, failure
 }
 
 func newReloader(patterns []string, e *evaluate.Evaluator, logger *zap.Logger, reg prometheus.Registerer) *reloader {
@@ -412,6 +438,11 @@ func (r *reloader) load(context.Context) error {
 	if err == nil {
 		err = r.evaluator.Load(set)
 	}
+	r.lastMu.Lock()
+	if r.failure = err; err == nil {
+		r.loaded = time.Now()
+	}
+	r.lastMu.Unlock()
 	if err != nil {
 		r.good.Set(0)
 		return fmt.Errorf("load rules, those loaded before go on: %w", err)

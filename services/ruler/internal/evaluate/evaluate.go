@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,11 +26,12 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"go.uber.org/zap"
 
+	"github.com/promontory-io/promontory/libs/ownwrites"
+	"github.com/promontory-io/promontory/libs/rulefile"
 	"github.com/promontory-io/promontory/libs/service/logging"
+	"github.com/promontory-io/promontory/services/ruler/internal/gaps"
 	"github.com/promontory-io/promontory/services/ruler/internal/memory"
-	"github.com/promontory-io/promontory/services/ruler/internal/ownwrites"
 	"github.com/promontory-io/promontory/services/ruler/internal/query"
-	"github.com/promontory-io/promontory/services/ruler/internal/rulefile"
 )
 
 // Config says how rules are evaluated.
@@ -53,6 +55,8 @@ type Deps struct {
 	Query      *query.Client
 	Appendable storage.Appendable
 	Memory     *memory.Memory
+	// Gaps keeps account of evaluations without result.
+	Gaps *gaps.Log
 	// Notify takes alerts that are to be sent.
 	Notify     rules.NotifyFunc
 	Logger     *zap.Logger
@@ -69,7 +73,6 @@ type Evaluator struct {
 	visible  labels.Labels // external labels of recorded series as queriers show them
 	set      atomic.Pointer[rulefile.Set]
 	managers map[rulefile.Strategy]*rules.Manager
-	gaps     gaps
 
 	// loading is held while rules are loaded.
 	loading sync.Mutex
@@ -150,7 +153,13 @@ func (e *Evaluator) Load(set *rulefile.Set) error {
 	for _, g := range set.Groups {
 		e.metrics.loaded.WithLabelValues(string(g.Strategy), g.File, g.Name).Set(float64(len(g.Rules)))
 	}
-	e.gaps.keep(set)
+	present := map[string]bool{}
+	for _, g := range e.Groups() {
+		for i, r := range g.Rules() {
+			present[identity(ruleOf(g.Group, i, r))] = true
+		}
+	}
+	e.deps.Gaps.Keep(func(r gaps.Rule) bool { return present[identity(r)] })
 	return nil
 }
 
@@ -229,11 +238,34 @@ func (e *Evaluator) note(g *rules.Group, s rulefile.Strategy, ts time.Time) {
 			if err = r.LastError(); err == nil {
 				err = errors.New("unknown reason")
 			}
-			e.metrics.skipped.WithLabelValues(strings.ToLower(string(s))).Inc()
 		}
-		e.gaps.note(g.File(), g.Name(), r.Name(), i, ts, err)
+		if n := e.deps.Gaps.Note(ruleOf(g, i, r), ts, err); n > 0 {
+			e.metrics.skipped.WithLabelValues(strings.ToLower(string(s))).Add(float64(n))
+		}
 	}
 }
+
+func ruleOf(g *rules.Group, i int, r rules.Rule) gaps.Rule {
+	kind := gaps.Recording
+	if _, alerting := r.(*rules.AlertingRule); alerting {
+		kind = gaps.Alerting
+	}
+	return gaps.Rule{
+		File: g.File(), Group: g.Name(), Name: r.Name(), Index: i, Type: kind, Query: r.Query().String(), Labels: r.Labels(),
+		Interval: g.Interval().Seconds(), Offset: g.QueryOffset().Seconds(),
+	}
+}
+
+// identity is what makes a rule the same after its files were read again.
+func identity(r gaps.Rule) string {
+	return strings.Join([]string{r.File, r.Group, r.Name, r.Query, r.Labels.String(), strconv.Itoa(r.Index)}, "\xff")
+}
+
+// Gaps returns the evaluations without result, sorted by rule and time.
+func (e *Evaluator) Gaps() []gaps.Gap { return e.deps.Gaps.List() }
+
+// GapsFilled forgets gaps that have been made good, and returns how many.
+func (e *Evaluator) GapsFilled(filled []gaps.Gap) int { return e.deps.Gaps.Filled(filled) }
 
 // recording lets the evaluation that an appender is for know what it commits.
 type recording struct{ storage.Appendable }

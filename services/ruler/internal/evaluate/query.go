@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/prometheus/rules"
 	"go.uber.org/zap"
 
+	"github.com/promontory-io/promontory/libs/rulefile"
 	"github.com/promontory-io/promontory/services/ruler/internal/query"
-	"github.com/promontory-io/promontory/services/ruler/internal/rulefile"
 )
 
 // ErrIncomplete tells that something was missing that a group requires.
@@ -33,7 +33,7 @@ func (e *Evaluator) queryFunc(s rulefile.Strategy) rules.QueryFunc {
 		}
 		if len(result.Missing) > 0 {
 			if ev != nil && ev.group != nil && len(ev.group.Require) > 0 {
-				if err := e.covered(ctx, text, t, ev.group.Require, result.Missing); err != nil {
+				if err := e.covered(ctx, text, t, ev.group.Require, result); err != nil {
 					return nil, err
 				}
 			}
@@ -57,6 +57,7 @@ func (e *Evaluator) ask(ctx context.Context, ev *evaluation, text string, t time
 		return e.deps.Query.Query(ctx, text, t, partial)
 	}
 	var all query.Result
+	receipt, told := &query.Receipt{Coverage: query.Incomplete}, true
 	value, err := e.engine.Eval(ctx, expr, t, ev.writes, func(ctx context.Context, part string, at time.Time) (parser.Value, error) {
 		r, err := e.deps.Query.Query(ctx, part, at, partial)
 		all.From = r.From
@@ -65,19 +66,30 @@ func (e *Evaluator) ask(ctx context.Context, ev *evaluation, text string, t time
 				all.Missing = append(all.Missing, m)
 			}
 		}
+		if len(r.Missing) > 0 && r.Receipt == nil {
+			told = false
+		} else if len(r.Missing) > 0 {
+			receipt.Missing = append(receipt.Missing, r.Receipt.Missing...)
+		}
 		return r.Value, err
 	})
 	all.Value = value
+	if told {
+		all.Receipt = receipt
+	}
 	return all, err
 }
 
 // covered tells whether an incomplete answer has everything that is required: nil, or what may be missing.
 //
-// Two things have to speak for it. No warning names a store whose labels may match a
-// requirement. And the same expression, restricted to what is required, has a complete answer; it
+// The querier's receipt tells. Where it has none, two things have to speak for it: no warning names a store whose labels may match a
+// requirement, and the same expression, restricted to what is required, has a complete answer; it
 // touches the same data of the same stores.
-func (e *Evaluator) covered(ctx context.Context, text string, t time.Time, require [][]*labels.Matcher, missing []string) error {
-	for _, m := range missing {
+func (e *Evaluator) covered(ctx context.Context, text string, t time.Time, require [][]*labels.Matcher, result query.Result) error {
+	if r := result.Receipt; r != nil && len(r.Missing) > 0 {
+		return lacks(r.Missing, require)
+	}
+	for _, m := range result.Missing {
 		for _, lset := range labelSetsIn(m) {
 			for _, ms := range require {
 				if mayMatch(lset, ms) {
@@ -96,6 +108,17 @@ func (e *Evaluator) covered(ctx context.Context, text string, t time.Time, requi
 		}
 	}
 	return nil
+}
+
+// lacks returns what is required and missing, nil for nothing.
+func lacks(missing []query.Missing, require [][]*labels.Matcher) error {
+	var errs []error
+	for _, m := range missing {
+		if !m.Covered && slices.ContainsFunc(require, func(ms []*labels.Matcher) bool { return mayMatch(m.Labels, ms) }) {
+			errs = append(errs, fmt.Errorf("%w: %s", ErrIncomplete, m))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 var labelSet = regexp.MustCompile(`\{[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*"(?:, ?[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\]|\\.)*")*\}`)

@@ -3,6 +3,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -13,19 +14,23 @@ import (
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/ruler/internal/evaluate"
+	"github.com/promontory-io/promontory/services/ruler/internal/gaps"
 	"github.com/promontory-io/promontory/services/ruler/internal/view"
 )
 
 // Rules knows the rules; *evaluate.Evaluator is one.
 type Rules interface {
 	Groups() []evaluate.Group
-	Gaps() []evaluate.Gap
+	Gaps() []gaps.Gap
+	GapsFilled(filled []gaps.Gap) int
 }
 
 // Deps is what the API works with.
 type Deps struct {
 	Rules    Rules
 	External labels.Labels
+	// Status returns what is shown of the ruler as a whole.
+	Status func() any
 	// Reload reads the rules again.
 	Reload func(ctx context.Context) error
 	// Wrap and CORS are put around handlers.
@@ -50,6 +55,8 @@ func New(deps Deps) http.Handler {
 	get("alerts", "alerts", a.alerts)
 	get("rules/gaps", "rules_gaps", a.gaps)
 	get("status/flags", "status_flags", func(*http.Request) (any, error) { return deps.Flags, nil })
+	get("status/ruler", "status_ruler", func(*http.Request) (any, error) { return deps.Status(), nil })
+	mux.Handle("POST /api/v1/rules/gaps/filled", deps.Wrap("rules_gaps", a.handle(a.filled)))
 	mux.Handle("POST /-/reload", deps.Wrap("reload", http.HandlerFunc(a.reload)))
 	return mux
 }
@@ -116,7 +123,21 @@ func (a *api) alerts(*http.Request) (any, error) {
 }
 
 func (a *api) gaps(*http.Request) (any, error) {
-	return map[string]any{"gaps": a.Rules.Gaps()}, nil
+	return map[string]any{"externalLabels": a.External, "gaps": a.Rules.Gaps()}, nil
+}
+
+// maxFilledBytes bounds a list of filled gaps: as many as there can be of some thousand rules.
+const maxFilledBytes = 64 << 20
+
+// filled takes gaps that have been filled, in the form in which they are listed, and forgets them.
+func (a *api) filled(r *http.Request) (any, error) {
+	var body struct {
+		Gaps []gaps.Gap `json:"gaps"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxFilledBytes)).Decode(&body); err != nil {
+		return nil, storeapi.Invalidf("list of filled gaps: %v", err)
+	}
+	return map[string]any{"forgotten": a.Rules.GapsFilled(body.Gaps)}, nil
 }
 
 func (a *api) reload(w http.ResponseWriter, r *http.Request) {

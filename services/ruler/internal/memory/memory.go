@@ -24,6 +24,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
 	"go.uber.org/zap"
+
+	"github.com/promontory-io/promontory/libs/block"
 )
 
 // FileName is the name of the file in the data directory.
@@ -291,13 +293,5 @@ func writeFile(path string, doc document) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
-	f, err := os.Create(path + ".tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	return block.WriteFileAtomic(path, b)
 }

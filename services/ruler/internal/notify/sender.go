@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
+
+	"github.com/promontory-io/promontory/services/ruler/internal/peers"
 )
 
 // The versions of Alertmanager's API.
@@ -42,6 +44,18 @@ type Sender struct {
 	errors   *prometheus.CounterVec
 	dropped  prometheus.Counter
 	latency  *prometheus.HistogramVec
+	record   peers.Record
+}
+
+// Contacts returns how the Alertmanagers that are known now were the last times they were called.
+func (s *Sender) Contacts() []peers.Contact {
+	var addresses []string
+	for i := range s.managers {
+		for _, u := range s.managers[i].URLs() {
+			addresses = append(addresses, u.Redacted())
+		}
+	}
+	return s.record.List(addresses)
 }
 
 // NewSender returns a sender of the alerts in queue.
@@ -104,7 +118,9 @@ func (s *Sender) send(ctx context.Context, alerts []*Alert) bool {
 			wg.Go(func() {
 				start := time.Now()
 				target := base.JoinPath("api", m.Version, "alerts")
-				if err := post(ctx, m, target, body); err != nil {
+				err := post(ctx, m, target, body)
+				s.record.Note(base.Redacted(), time.Now(), err)
+				if err != nil {
 					s.errors.WithLabelValues(base.Host).Inc()
 					s.logger.Warn("alerts were not accepted", zap.String("alertmanager", base.Redacted()), zap.Int("alerts", len(alerts)), zap.Error(err))
 					return

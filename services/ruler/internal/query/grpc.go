@@ -33,10 +33,10 @@ func NewGRPC(name string, conn grpc.ClientConnInterface) Target {
 
 func (g *grpcTarget) Name() string { return g.name }
 
-func (g *grpcTarget) Query(ctx context.Context, expr string, t time.Time, partial bool) (parser.Value, []string, error) {
+func (g *grpcTarget) Query(ctx context.Context, expr string, t time.Time, partial bool) (Answer, error) {
 	parsed, err := parser.ParseExpr(expr)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errInvalid, err)
+		return Answer{}, fmt.Errorf("%w: %w", errInvalid, err)
 	}
 	ctx, cancel := context.WithCancel(ctx) // ends the stream where it is left early
 	defer cancel()
@@ -44,7 +44,7 @@ func (g *grpcTarget) Query(ctx context.Context, expr string, t time.Time, partia
 		Query: expr, TimeSeconds: t.Unix(), EnableDedup: true, EnablePartialResponse: partial, ResponseBatchSize: batchSize,
 	})
 	if err != nil {
-		return nil, nil, err
+		return Answer{}, err
 	}
 	var (
 		series   []*prometheuscopy.TimeSeries
@@ -60,7 +60,7 @@ func (g *grpcTarget) Query(ctx context.Context, expr string, t time.Time, partia
 			if status.Code(err) == codes.InvalidArgument {
 				err = fmt.Errorf("%w: %w", errInvalid, err)
 			}
-			return nil, nil, err
+			return Answer{}, err
 		}
 		switch {
 		case frame.GetTimeseries() != nil:
@@ -75,9 +75,9 @@ func (g *grpcTarget) Query(ctx context.Context, expr string, t time.Time, partia
 	}
 	if !whole && len(series) == 0 && len(warnings) > 0 {
 		// With partial responses a failure comes as a warning, and without the statistics at the end.
-		return nil, nil, errors.New(warnings[len(warnings)-1])
+		return Answer{}, errors.New(warnings[len(warnings)-1])
 	}
-	return fromSeries(series, parsed.Type()), warnings, nil
+	return Answer{Value: fromSeries(series, parsed.Type()), Warnings: warnings}, nil
 }
 
 // fromSeries makes a value of the type that the expression has.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -42,23 +43,41 @@ func NewHTTP(base *url.URL, opts HTTPOptions) Target {
 
 func (h *httpTarget) Name() string { return h.name }
 
-func (h *httpTarget) Query(ctx context.Context, expr string, t time.Time, partial bool) (parser.Value, []string, error) {
+// Query asks the querier. That a replica stands in for a store that is missing is no reason to have no answer: where it
+// refuses an answer that is not complete it is asked what is missing.
+func (h *httpTarget) Query(ctx context.Context, expr string, t time.Time, partial bool) (Answer, error) {
+	answer, err := h.ask(ctx, expr, t, partial)
+	if err == nil || partial || h.plain || ctx.Err() != nil {
+		return answer, err
+	}
+	if e := (*promclient.Error)(nil); !errors.As(err, &e) || e.Kind != promclient.Execution {
+		return answer, err
+	}
+	if second, otherwise := h.ask(ctx, expr, t, true); otherwise == nil && second.Receipt.whole() {
+		return second, nil
+	}
+	return answer, err
+}
+
+func (h *httpTarget) ask(ctx context.Context, expr string, t time.Time, partial bool) (Answer, error) {
 	params := url.Values{}
 	if !h.plain {
 		params.Set("dedup", "true")
 		params.Set("partial_response", fmt.Sprint(partial))
 		params.Set("explain", "false")
 		params.Set("analyze", "false")
+		// Only queriers of ours know this one.
+		params.Set("receipt", "true")
 	}
 	result, err := h.client.Query(ctx, expr, t, params)
 	if err != nil {
 		if e := (*promclient.Error)(nil); errors.As(err, &e) && e.Kind == promclient.Invalid {
 			err = fmt.Errorf("%w: %w", errInvalid, err)
 		}
-		return nil, nil, err
+		return Answer{}, err
 	}
 	value, err := fromModel(result.Value)
-	return value, result.Warnings, err
+	return Answer{Value: value, Warnings: result.Warnings, Receipt: parseReceipt(result.Receipt)}, err
 }
 
 // fromModel translates a value as JSON has it.
@@ -102,6 +121,14 @@ func fromModel(v model.Value) (parser.Value, error) {
 	default:
 		return nil, fmt.Errorf("unknown kind of result %T", v)
 	}
+}
+
+func fromHistogram(in *model.SampleHistogram) (*histogram.FloatHistogram, error) {
+	h, err := promclient.FloatHistogram(in)
+	if errors.Is(err, promclient.ErrCustomBuckets) {
+		err = fmt.Errorf("%w; ask queriers by --grpc-query-endpoint", err)
+	}
+	return h, err
 }
 
 func fromMetric(m model.Metric) labels.Labels {

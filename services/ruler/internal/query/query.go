@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.uber.org/zap"
+
+	"github.com/promontory-io/promontory/services/ruler/internal/peers"
 )
 
 // Timeout bounds one query to one querier: longer than a querier's own default, so that it is the
@@ -36,8 +38,11 @@ var errInvalid = errors.New("query is not valid")
 type Result struct {
 	// Value is a promql.Vector, Matrix, Scalar or String.
 	Value parser.Value
-	// Missing are warnings that something is missing, remarks of PromQL left out.
+	// Missing are warnings that something is missing, remarks of PromQL left out. What replicas have given is not
+	// missing.
 	Missing []string
+	// Receipt says what is missing in detail; nil where the querier does not tell.
+	Receipt *Receipt
 	// From names the querier.
 	From string
 }
@@ -63,13 +68,21 @@ type Target interface {
 	// Name is unique.
 	Name() string
 	// Query evaluates expr at t. Without partial, an answer from which a store is missing is an error.
-	Query(ctx context.Context, expr string, t time.Time, partial bool) (parser.Value, []string, error)
+	Query(ctx context.Context, expr string, t time.Time, partial bool) (Answer, error)
+}
+
+// Answer is what a querier says.
+type Answer struct {
+	Value    parser.Value
+	Warnings []string
+	Receipt  *Receipt // nil if it has none
 }
 
 // Client asks one of several queriers. It is safe for concurrent use.
 type Client struct {
 	targets func() []Target
 	logger  *zap.Logger
+	record  peers.Record
 
 	mu    sync.Mutex
 	avoid map[string]time.Time // guarded by mu
@@ -89,10 +102,15 @@ func (c *Client) Query(ctx context.Context, expr string, t time.Time, partial bo
 	}
 	var errs []error
 	for _, target := range targets {
-		value, warnings, err := c.ask(ctx, target, expr, t, partial)
+		answer, err := c.ask(ctx, target, expr, t, partial)
+		c.note(ctx, target, err)
 		if err == nil {
 			c.mark(target, time.Time{})
-			return Result{Value: value, Missing: missing(warnings), From: target.Name()}, nil
+			result := Result{Value: answer.Value, Missing: missing(answer.Warnings), Receipt: answer.Receipt, From: target.Name()}
+			if r := answer.Receipt; r != nil && r.Coverage == Covered {
+				result.Missing = nil
+			}
+			return result, nil
 		}
 		errs = append(errs, fmt.Errorf("query %s: %w", target.Name(), err))
 		if ctx.Err() != nil || errors.Is(err, errInvalid) {
@@ -106,10 +124,26 @@ func (c *Client) Query(ctx context.Context, expr string, t time.Time, partial bo
 	return Result{}, errors.Join(errs...)
 }
 
-func (c *Client) ask(ctx context.Context, target Target, expr string, t time.Time, partial bool) (parser.Value, []string, error) {
+func (c *Client) ask(ctx context.Context, target Target, expr string, t time.Time, partial bool) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	return target.Query(ctx, expr, t, partial)
+}
+
+// note keeps account of a querier. That a query was cut off, or makes no sense, says nothing about it.
+func (c *Client) note(ctx context.Context, target Target, err error) {
+	if err == nil || ctx.Err() == nil && !errors.Is(err, errInvalid) {
+		c.record.Note(target.Name(), time.Now(), err)
+	}
+}
+
+// Contacts returns how the queriers that are known now were the last times they were asked.
+func (c *Client) Contacts() []peers.Contact {
+	var names []string
+	for _, t := range c.targets() {
+		names = append(names, t.Name())
+	}
+	return c.record.List(names)
 }
 
 // order shuffles the targets, with those to avoid at the end.

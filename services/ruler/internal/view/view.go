@@ -11,10 +11,10 @@ import (
 	"github.com/prometheus/prometheus/rules"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/promontory-io/promontory/libs/rulefile"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/ruler/internal/evaluate"
-	"github.com/promontory-io/promontory/services/ruler/internal/rulefile"
 )
 
 // Filter is a request's restrictions; what is empty restricts nothing.

@@ -5,7 +5,7 @@ go 1.26.8
 require (
 	github.com/KimMachineGun/automemlimit v1.0.1 // indirect
 	github.com/bradfitz/gomemcache v0.0.0-20260422231931-4d751bb6e37c // indirect
-	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/efficientgo/core v1.0.0-rc.2 // indirect
 	github.com/felixge/fgprof v0.9.5 // indirect
 	github.com/go-kit/log v0.2.1 // indirect

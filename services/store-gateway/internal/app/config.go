@@ -40,8 +40,10 @@ type Config struct {
 	IndexCache flags.Content
 	// IndexCacheBytes sizes the index cache where IndexCache says nothing.
 	IndexCacheBytes int64
-	// ChunkPoolBytes is how many bytes of chunks all requests may hold.
+	// ChunkPoolBytes bounds what BudgetBytes is when it is 0.
 	ChunkPoolBytes int64
+	// BudgetBytes is how much memory all requests may hold; 0 is a part of what the process may have.
+	BudgetBytes int64
 	// MatcherCache is accepted for compatibility.
 	MatcherCache int
 	Limits       LimitConfig
@@ -81,6 +83,8 @@ type LimitConfig struct {
 	DownloadedBytes               int64
 	// Concurrency is how many Series requests are answered at once.
 	Concurrency int
+	// SlowClient is how long a client may not read while other requests wait; 0 is as long as it likes.
+	SlowClient time.Duration
 }
 
 // SyncConfig is which blocks are served, and how the bucket is followed.
@@ -105,7 +109,7 @@ func DefaultConfig() Config {
 		},
 		IndexCacheBytes: 250 << 20,
 		ChunkPoolBytes:  2 << 30,
-		Limits:          LimitConfig{Concurrency: 20},
+		Limits:          LimitConfig{Concurrency: 20, SlowClient: 30 * time.Second},
 		Sync: SyncConfig{
 			Interval: 15 * time.Minute, Strategy: string(fetch.Concurrent),
 			OpenConcurrency: 20, FetchConcurrency: fetch.DefaultConcurrency,
@@ -126,7 +130,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	add(c.DataDir != "", "--data-dir: it must not be empty")
-	add(c.IndexCacheBytes > 0, "--index-cache-size: %d is not positive", c.IndexCacheBytes)
+	add(c.IndexCacheBytes >= 0, "--index-cache-size: %d is negative", c.IndexCacheBytes)
+	add(c.BudgetBytes >= 0, "--store.memory-budget: %d is negative", c.BudgetBytes)
+	add(c.Limits.SlowClient >= 0, "--store.slow-client-timeout: %s is negative", c.Limits.SlowClient)
 	add(c.ChunkPoolBytes > 0, "--chunk-pool-size: %d is not positive", c.ChunkPoolBytes)
 	add(c.Limits.Concurrency > 0, "--store.grpc.series-max-concurrency: %d is not positive", c.Limits.Concurrency)
 	add(c.Limits.DownloadedBytes >= 0, "--store.grpc.downloaded-bytes-limit: %d is negative", c.Limits.DownloadedBytes)

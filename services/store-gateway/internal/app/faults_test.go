@@ -310,7 +310,8 @@ func TestLimitsRefuseWithNumbers(t *testing.T) {
 		"downloaded bytes":     {func(c *Config) { c.Limits.DownloadedBytes = 2000 }, "2000"},
 		"series of a request":  {func(c *Config) { c.Limits.RequestSeries = 7 }, "7 series"},
 		"samples of a request": {func(c *Config) { c.Limits.RequestSamples = 2400 }, "2400"},
-		"chunk pool":           {func(c *Config) { c.ChunkPoolBytes = 4000 }, "--chunk-pool-size"},
+		"memory budget":        {func(c *Config) { c.BudgetBytes = 700 << 10 }, "the limit is 716800 bytes"},
+		"chunk pool":           {func(c *Config) { c.ChunkPoolBytes = 600 << 10 }, "reading 8 blocks at once of {__name__=~\".+\"} needs 767456 bytes (749.5 KiB), the limit is 614400 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

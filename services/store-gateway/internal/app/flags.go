@@ -42,9 +42,9 @@ func (c *Config) bindSync(fs *pflag.FlagSet) {
 func (c *Config) bindRead(fs *pflag.FlagSet) {
 	h := &c.Headers
 	flags.Bool(fs, &h.Cache, "cache-index-header", "Keep index headers on disk, below --data-dir; otherwise they are held in memory.")
-	flags.Bytes(fs, &c.IndexCacheBytes, "index-cache-size", "Size of the index cache in memory. Has no effect with --index-cache.config.")
+	flags.Bytes(fs, &c.IndexCacheBytes, "index-cache-size", "Size of the index cache in memory; 0 for none. Has no effect with --index-cache.config.")
 	flags.BindContent(fs, &c.IndexCache, "index-cache.config", "YAML that says where parts of indexes are cached.")
-	flags.Bytes(fs, &c.ChunkPoolBytes, "chunk-pool-size", "How many bytes of chunks all requests together may hold.")
+	flags.Bytes(fs, &c.ChunkPoolBytes, "chunk-pool-size", "How many bytes all requests together may hold at most, unless --store.memory-budget says it.")
 	flags.Int(fs, &c.MatcherCache, "matcher-cache-size", "Accepted for compatibility: matchers are not cached.")
 	flags.Bool(fs, &h.LazyReader, "store.enable-index-header-lazy-reader", "Open index headers at their first use and close them when they are idle.")
 	flags.Duration(fs, &h.IdleTimeout, "store.index-header-lazy-reader-idle-timeout", "How long an index header opened at its first use stays open without use.")
@@ -67,7 +67,9 @@ func (c *Config) bindLimits(fs *pflag.FlagSet) {
 	flags.Uint64(fs, &l.TouchedSeries, "store.grpc.touched-series-limit", "How many series one call may read, over all blocks; 0 for any number.")
 	flags.Uint64(fs, &l.TouchedSamples, "store.grpc.series-sample-limit", "How many samples one Series call may read, over all blocks, a chunk counted as 120; 0 for any number.")
 	flags.Bytes(fs, &l.DownloadedBytes, "store.grpc.downloaded-bytes-limit", "How many bytes one call may read from the bucket or the cache; 0 for any number.")
-	flags.Int(fs, &l.Concurrency, "store.grpc.series-max-concurrency", "How many Series calls are answered at once; further ones wait.")
+	flags.Int(fs, &l.Concurrency, "store.grpc.series-max-concurrency", "How many Series calls are answered at once; further ones wait. Calls that find few series have as many places of their own.")
+	flags.Bytes(fs, &c.BudgetBytes, "store.memory-budget", "How many bytes all requests together may hold. Requests wait for it, do with less, or are refused with the numbers. 0 for half of what the memory limit of the process leaves besides the caches, but no more than --chunk-pool-size.")
+	flags.Duration(fs, &l.SlowClient, "store.slow-client-timeout", "How long a client may not read what it asked for while other requests wait, before its request is ended; 0 for as long as it likes.")
 	flags.Deprecate(fs, "store.grpc.touched-series-limit", "use --store.limits.request-series")
 	flags.Deprecate(fs, "store.grpc.series-sample-limit", "use --store.limits.request-samples")
 }

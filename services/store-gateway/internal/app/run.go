@@ -14,15 +14,18 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/promontory-io/promontory/libs/block/fetch"
+	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/cache"
 	"github.com/promontory-io/promontory/libs/cache/backend"
 	"github.com/promontory-io/promontory/libs/cache/cachebucket"
 	"github.com/promontory-io/promontory/libs/cache/indexcache"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/service"
+	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/grpcserver"
 	"github.com/promontory-io/promontory/libs/service/lifecycle"
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/libs/webui"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/api"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/blockread"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/indexheader"
@@ -59,19 +62,19 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, bkt.Close()) }()
-	indexCache, indexCloser, err := newIndexCache(cfg, p)
+	indexCache, indexBytes, indexCloser, err := newIndexCache(cfg, p)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, indexCloser.Close()) }()
-	read, readCloser, err := newCachingBucket(cfg, bkt, p)
+	read, objectBytes, readCloser, err := newCachingBucket(cfg, bkt, p)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, readCloser.Close()) }()
 
 	reader := rangeread.New(read, rangeread.DefaultConfig())
-	st := store.New(storeConfig(cfg), p.Logger, p.Registry)
+	st := store.New(storeConfig(cfg), newBudget(cfg, indexBytes+objectBytes, p), p.Logger, p.Registry)
 	metas := reader.SmallObjects(read.ReaderWithExpectedErrs(read.IsObjNotFoundErr))
 	base, err := fetch.NewBase(p.Logger, metas, fetch.Config{
 		Strategy: fetch.Strategy(cfg.Sync.Strategy), Concurrency: cfg.Sync.FetchConcurrency, CacheDir: cfg.DataDir,
@@ -85,6 +88,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		return err
 	}
 	defer sync.Close()
+	p.Group.AddPart(lifecycle.Part{Name: "slow clients", Run: st.Watch})
 	p.Group.AddPart(lifecycle.Part{Name: "sync", Run: sync.Run, Ready: sync.Ready()})
 
 	if !cfg.Web.Disable {
@@ -93,7 +97,9 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		mux := http.NewServeMux()
 		blocks := api.Blocks(cfg.Web.Label, sync.State, p.Logger.Named("api"))
 		mux.Handle("GET /api/v1/blocks", mw.Wrap("blocks", cfg.Web.CORS(blocks)))
-		cfg.Web.Mount(p.HTTP, "/", mux)
+		cfg.Web.Mount(p.HTTP, "/", webui.Over(webui.Config{
+			Service: "store-gateway", Pages: []webui.Page{webui.Loaded, webui.Flags, webui.Status}, Wrap: mw.Wrap,
+		}, mux))
 	}
 	_, err = p.GRPC(grpcserver.Options{
 		Register: []func(grpc.ServiceRegistrar){
@@ -105,7 +111,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 			},
 			st.RegisterInfo,
 		},
-		ServerOptions: []grpc.ServerOption{storeapi.ServerOption()},
+		ServerOptions: []grpc.ServerOption{storeapi.ServerOption(), grpc.WriteBufferSize(256 << 10), grpc.ChainStreamInterceptor(st.StreamInterceptor()), grpc.ChainUnaryInterceptor(st.UnaryInterceptor())},
 	})
 	if err != nil {
 		return err
@@ -131,28 +137,46 @@ func newBucket(cfg Config, p *service.Process) (objstore.InstrumentedBucket, err
 	return objstore.New(text, component, p.Logger, p.Registry, objstore.WithSource(cfg.Bucket.Source()), objstore.WithHedging())
 }
 
-// newCachingBucket puts the cache of --store.caching-bucket.config in front of bkt, which stays the caller's to close; what
-// is to be closed besides comes along.
-func newCachingBucket(cfg Config, bkt objstore.InstrumentedBucket, p *service.Process) (objstore.InstrumentedBucket, io.Closer, error) {
+// newCachingBucket puts the cache of --store.caching-bucket.config in front of bkt, which stays the caller's to close; how much
+// memory the cache may take, and what is to be closed besides, comes along.
+func newCachingBucket(cfg Config, bkt objstore.InstrumentedBucket, p *service.Process) (objstore.InstrumentedBucket, int64, io.Closer, error) {
 	if !cfg.CachingBucket.IsSet() {
-		return bkt, io.NopCloser(nil), nil
+		return bkt, 0, io.NopCloser(nil), nil
 	}
 	text, err := cfg.CachingBucket.Bytes()
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
 	c, err := cachebucket.ParseConfig(cfg.CachingBucket.Source(), cfg.CachingBucket.Path(), text)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
+	}
+	if c.Alone {
+		p.Logger.Warn("caching bucket type GROUPCACHE: nothing is shared with peers, this process keeps a cache of its own", zap.Stringer("max_size", c.Backend.Memory.MaxSize))
 	}
 	kept, err := backend.Open("caching-bucket", c.Backend, p.Logger, p.Registry)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: caching bucket: %w", cfg.CachingBucket.Source(), err)
+		return nil, 0, nil, fmt.Errorf("%s: caching bucket: %w", cfg.CachingBucket.Source(), err)
 	}
-	return cachebucket.New(bkt, kept, c.Settings, c.Hash, p.Logger, p.Registry), kept, nil
+	return cachebucket.New(bkt, kept, c.Settings, c.Hash, p.Logger, p.Registry), c.Backend.MemoryBytes(), kept, nil
 }
 
-func newIndexCache(cfg Config, p *service.Process) (indexcache.Cache, io.Closer, error) {
+// newBudget bounds what all requests hold; fixed is how many bytes caches may take besides.
+func newBudget(cfg Config, fixed int64, p *service.Process) *budget.Budget {
+	of, from := budget.ProcessLimit()
+	if budget.Apply(of, from) {
+		p.Logger.Info("GOMEMLIMIT is set", zap.String("from", string(from)), zap.Int64("limit_bytes", of/10*9))
+	}
+	limit, source := cfg.BudgetBytes, "--store.memory-budget"
+	if limit == 0 {
+		limit = min(budget.Share(of, fixed), cfg.ChunkPoolBytes)
+		source = fmt.Sprintf("%s of %s, caches of %s", from, flags.FormatBytes(of), flags.FormatBytes(fixed))
+	}
+	p.Logger.Info("memory budget of requests", zap.Int64("limit_bytes", limit), zap.String("from", source))
+	return budget.New(limit, p.Registry)
+}
+
+func newIndexCache(cfg Config, p *service.Process) (indexcache.Cache, int64, io.Closer, error) {
 	c := indexcache.DefaultConfig()
 	source := "--index-cache-size"
 	if cfg.IndexCache.IsSet() {
@@ -162,7 +186,7 @@ func newIndexCache(cfg Config, p *service.Process) (indexcache.Cache, io.Closer,
 			c, err = indexcache.ParseConfig(source, text)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, 0, nil, err
 		}
 	} else {
 		c.Backend.Memory.MaxSize = cache.ByteSize(cfg.IndexCacheBytes)
@@ -170,9 +194,9 @@ func newIndexCache(cfg Config, p *service.Process) (indexcache.Cache, io.Closer,
 	}
 	ic, closer, err := indexcache.New(c, p.Logger, p.Registry)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", source, err)
+		return nil, 0, nil, fmt.Errorf("%s: %w", source, err)
 	}
-	return ic, closer, nil
+	return ic, c.Backend.MemoryBytes(), closer, nil
 }
 
 // maxRequestBytes bounds what one request holds of chunks however large the pool is: more
@@ -190,8 +214,8 @@ func storeConfig(cfg Config) store.Config {
 		MinTime:      func() int64 { return cfg.Sync.MinTime.Millis(time.Now()) },
 		MaxTime:      func() int64 { return cfg.Sync.MaxTime.Millis(time.Now()) },
 		Concurrency:  l.Concurrency,
-		RequestBytes: min(cfg.ChunkPoolBytes/int64(l.Concurrency), maxRequestBytes),
-		MaxSeries:    l.TouchedSeries, MaxChunks: chunks, MaxBytes: uint64(l.DownloadedBytes),
+		RequestBytes: min(cfg.ChunkPoolBytes/int64(l.Concurrency), maxRequestBytes), SlowClient: l.SlowClient,
+		MaxSeries: l.TouchedSeries, MaxChunks: chunks, MaxBytes: uint64(l.DownloadedBytes),
 	}
 }
 
@@ -241,7 +265,7 @@ func newSyncer(cfg Config, bkt objstore.InstrumentedBucket, base *fetch.Base, re
 		Fetcher: base.NewFetcher(p.Registry, filters...), Bucket: reader, Opener: opener,
 		Check: func(ctx context.Context) error { return objstore.CheckReachable(ctx, bkt) },
 		Blocks: blockread.Deps{
-			Bucket: reader, Opener: opener, Cache: indexCache, Memory: blockread.NewMemory(cfg.ChunkPoolBytes),
+			Bucket: reader, Opener: opener, Cache: indexCache,
 		},
 		Store: st, Logger: p.Logger, Registerer: p.Registry,
 	}), nil

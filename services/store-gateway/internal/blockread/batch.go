@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -34,7 +35,9 @@ type found struct {
 // again.
 type batch struct {
 	series []found
-	bytes  int64 // of chunks, estimated
+	bytes  int64  // that it takes, estimated
+	room   int64  // that is reserved for it
+	end    uint64 // of the last chunk, as a reference
 
 	items  []Item
 	chunks []chunks.AggrChunk
@@ -55,7 +58,31 @@ func (b *batch) reset() {
 	clear(b.series)
 	clear(b.items)
 	b.series, b.items, b.places = b.series[:0], b.items[:0], b.places[:0]
-	b.bytes = 0
+	b.bytes, b.end = 0, 0
+}
+
+// What a batch holds besides the bytes of chunks, about.
+const (
+	chunkOverhead  = 224 // the chunk, its place and its ranges
+	aggrOverhead   = 200 // its aggregates
+	seriesOverhead = 256 // the series and its label set
+	chunkRefBytes  = 32
+)
+
+func (b *Block) chunkOverhead() int64 {
+	if b.Meta.Thanos.Downsample.Resolution > 0 {
+		return chunkOverhead + aggrOverhead
+	}
+	return chunkOverhead
+}
+
+// chunksPerSeries is the mean, at least 1.
+func (b *Block) chunksPerSeries() int64 {
+	st := b.Meta.Stats
+	if st.NumSeries == 0 {
+		return 1
+	}
+	return max(int64(st.NumChunks/st.NumSeries), 1)
 }
 
 // memory is how much of what is counted the batch holds.
@@ -71,8 +98,6 @@ type chunkReader struct {
 	b     *Block
 	q     *Query
 	tally *Tally
-	// reserved is what is taken of the block's memory.
-	reserved int64
 }
 
 // estimate is how many bytes a chunk takes.
@@ -151,13 +176,6 @@ func (c *chunkReader) loadSegment(ctx context.Context, bt *batch, seg int, place
 	if err := c.q.Limits.addBytes(int64(bt.layout.Bytes())); err != nil {
 		return err
 	}
-	if grow := int64(bt.layout.Bytes() - arena.Cap()); grow > 0 {
-		if err := c.b.deps.Memory.reserve(grow); err != nil {
-			c.q.Limits.dropped("chunk_pool")
-			return err
-		}
-		c.reserved += grow
-	}
 	counts := &c.tally.Kinds[Chunks]
 	begin := time.Now()
 	err := bucket.ReadItems(ctx, s.name, bt.ranges, &bt.layout, arena)
@@ -207,7 +225,7 @@ func (c *chunkReader) place(ctx context.Context, bt *batch, s segment, p place, 
 		if !chunkenc.IsValidEncoding(enc) {
 			return fmt.Errorf("%w: chunk encoding %d", ErrCorrupt, enc)
 		}
-		out.Raw = chunks.Chunk{Encoding: enc, Data: data}
+		out.Raw = chunks.Chunk{Encoding: enc, Data: data, Hash: xxhash.Sum64(data)} // now, while the bytes are at hand
 		return nil
 	}
 	parts, err := downsample.DecodeAggr(data)

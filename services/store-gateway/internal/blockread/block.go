@@ -60,8 +60,6 @@ type Deps struct {
 	Opener *indexheader.Opener
 	// Cache holds parts of indexes; nil holds nothing.
 	Cache indexcache.Cache
-	// Memory bounds what all requests hold of chunks; nil is no bound.
-	Memory *Memory
 }
 
 // Block is a block in the bucket. It is safe for concurrent use.

@@ -20,7 +20,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 const (
 	// seriesFraming is what an entry has around its content: length and checksum.
 	seriesFraming = binary.MaxVarintLen32 + 4
-	// windowBytes is how many bytes of entries are read at once, about.
+	// windowBytes is how many bytes of entries are read at once, about, where memory is not short.
 	windowBytes = 2 << 20
 	// firstWindow is how many entries are read first; who wants a few waits for no more.
 	firstWindow = 256
@@ -41,6 +41,7 @@ type entryReader struct {
 
 	refs   []uint32 // what is left to read
 	window int      // how many at once
+	room   int64    // how many bytes at once
 
 	arena   rangeread.Arena
 	layout  rangeread.Layout
@@ -50,13 +51,13 @@ type entryReader struct {
 	keys    []storage.SeriesRef
 }
 
-func newEntryReader(b *Block, r *indexheader.Reader, q *Query, tally *Tally, refs []uint32) *entryReader {
+func newEntryReader(b *Block, r *indexheader.Reader, q *Query, tally *Tally, refs []uint32, room int64) *entryReader {
 	window := firstWindow
 	if q.Limit > 0 {
 		// One more shows that the last is whole, another one that there is one more.
 		window = int(min(q.Limit+2, firstWindow))
 	}
-	e := &entryReader{b: b, r: r, q: q, tally: tally, refs: refs, window: window}
+	e := &entryReader{b: b, r: r, q: q, tally: tally, refs: refs, window: window, room: room}
 	if !b.deps.Bucket.Local() {
 		e.cache = b.deps.Cache
 	}
@@ -66,9 +67,15 @@ func newEntryReader(b *Block, r *indexheader.Reader, q *Query, tally *Tally, ref
 // next returns the contents of the next entries, valid until the call after; none at
 // the end.
 func (e *entryReader) next(ctx context.Context) ([][]byte, error) {
-	n := e.size()
+	n, size := e.size()
 	if n == 0 {
 		return nil, nil
+	}
+	if more := size - e.room; more > 0 { // a single entry that is very large
+		if err := e.q.Memory.grow(ctx, more); err != nil {
+			return nil, err
+		}
+		e.room = size
 	}
 	refs := e.refs[:n]
 	e.refs = e.refs[n:]
@@ -114,22 +121,26 @@ func (e *entryReader) offset(ref uint32) int64 {
 	return int64(ref) * 16
 }
 
-// size is how many entries make the next window.
-func (e *entryReader) size() int {
-	var sum int64
+// entryOverhead is what an entry takes in a window besides its bytes.
+const entryOverhead = 96
+
+// size is how many entries make the next window, and the bytes that they take.
+func (e *entryReader) size() (n int, sum int64) {
 	for i, ref := range e.refs {
 		if i == e.window {
-			return i
+			return i, sum
 		}
 		size := e.b.seriesBytes
 		if i+1 < len(e.refs) {
 			size = min(size, e.offset(e.refs[i+1])-e.offset(ref))
 		}
-		if sum += size; sum > windowBytes && i > 0 {
-			return i
+		size += entryOverhead
+		if sum+size > e.room && i > 0 {
+			return i, sum
 		}
+		sum += size
 	}
-	return len(e.refs)
+	return len(e.refs), sum
 }
 
 // fetch reads the entries that are missing.

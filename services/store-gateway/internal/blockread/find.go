@@ -23,6 +23,8 @@ type finder struct {
 	r     *indexheader.Reader
 	q     *Query
 	tally *Tally
+	// kept is what is reserved for the references found.
+	kept int64
 }
 
 // find returns the references of the series that ms select, ascending, and the matchers
@@ -32,18 +34,19 @@ func (f *finder) find(ctx context.Context, ms []*labels.Matcher, lazy bool) (ref
 	if refs, ok := f.cached(ctx, ms); ok {
 		return refs, nil, nil
 	}
+	keys := account{m: f.q.Memory}
+	defer keys.close()
 	plan, err := postings.NewPlan(f.r, ms, postings.Cost{
 		Lazy: lazy && f.b.cfg.LazyPostings, SeriesBytes: f.b.seriesBytes, MaxKeyRatio: f.b.cfg.MaxKeyRatio,
+		Reserve: func(m *labels.Matcher, valueBytes int) error {
+			return blame(keys.add(ctx, keyBytes+int64(valueBytes)), m, ms)
+		},
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	if !plan.Empty {
-		lists, err := f.lists(ctx, plan.Keys())
-		if err != nil {
-			return nil, nil, err
-		}
-		if refs, err = plan.Evaluate(ctx, lists); err != nil {
+		if refs, err = f.evaluate(ctx, ms, plan); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -55,6 +58,27 @@ func (f *finder) find(ctx context.Context, ms []*labels.Matcher, lazy bool) (ref
 	}
 	f.store(ms, refs)
 	return refs, nil, nil
+}
+
+// evaluate fetches and joins the lists of plan. What the references take stays reserved until the request ends.
+func (f *finder) evaluate(ctx context.Context, ms []*labels.Matcher, plan *postings.Plan) ([]uint32, error) {
+	cost := max(2*plan.Bytes()-LookupBytes, 0) // the lists, and the references or what goes to the cache
+	if err := f.q.Memory.find(ctx, cost); err != nil {
+		return nil, blame(err, plan.Largest(), ms)
+	}
+	kept := int64(0)
+	defer func() { f.q.Memory.found(cost - kept) }()
+	lists, err := f.lists(ctx, plan.Keys())
+	if err != nil {
+		return nil, err
+	}
+	refs, err := plan.Evaluate(ctx, lists)
+	if err != nil {
+		return nil, err
+	}
+	kept = min(4*int64(cap(refs)), cost)
+	f.kept += kept
+	return refs, nil
 }
 
 // deferred counts matchers that are left for later.
@@ -90,10 +114,16 @@ func (f *finder) cached(ctx context.Context, ms []*labels.Matcher) ([]uint32, bo
 	if !ok {
 		return nil, false
 	}
+	// Deltas take a byte at least.
+	if f.q.Memory != nil && f.q.Memory.res.TryGrow(4*int64(len(value))) != nil {
+		return nil, false // where postings are waited for, there is
+	}
 	refs, err := f.decode(value)
 	if err != nil {
+		f.q.Memory.shrink(4 * int64(len(value)))
 		return nil, false // the cache is wrong: the bucket knows
 	}
+	f.kept += 4 * int64(len(value))
 	f.touch(int64(len(value)))
 	return refs, true
 }

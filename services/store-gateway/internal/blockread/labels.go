@@ -58,7 +58,9 @@ func (b *Block) withHeader(ctx context.Context, q *Query, use func(*finder) erro
 	defer release()
 	tally := Tally{Blocks: 1}
 	defer q.Stats.add(&tally)
-	return b.wrap(use(&finder{b: b, r: r, q: q, tally: &tally}))
+	f := &finder{b: b, r: r, q: q, tally: &tally}
+	defer func() { q.Memory.shrink(f.kept) }()
+	return b.wrap(use(f))
 }
 
 // labelNames reads the entries of all series selected.
@@ -90,7 +92,9 @@ func (f *finder) pairs(ctx context.Context, use func(name, value uint32)) error 
 	if err != nil {
 		return err
 	}
-	entries := newEntryReader(f.b, f.r, f.q, f.tally, refs)
+	extra := f.q.Memory.extra(windowBytes - minWindowBytes)
+	defer f.q.Memory.shrink(extra)
+	entries := newEntryReader(f.b, f.r, f.q, f.tally, refs, minWindowBytes+extra)
 	for {
 		window, err := entries.next(ctx)
 		if err != nil || len(window) == 0 {
@@ -112,7 +116,7 @@ func (f *finder) pairs(ctx context.Context, use func(name, value uint32)) error 
 // labelValues chooses the cheapest way: the header alone, the entries of the series selected, or
 // an intersection of the lists of all values with these series.
 func (f *finder) labelValues(ctx context.Context, name string) ([]string, error) {
-	if values, ok, err := f.valuesFromHeader(name); ok || err != nil {
+	if values, ok, err := f.valuesFromHeader(ctx, name); ok || err != nil {
 		return values, err
 	}
 	refs, _, err := f.find(ctx, f.q.Matchers, false)
@@ -141,18 +145,25 @@ func (b *Block) typicalSeriesBytes() int64 {
 
 // valuesFromHeader answers where every matcher is about the label itself. A series
 // without the label adds no value, so its matching does not count.
-func (f *finder) valuesFromHeader(name string) (values []string, ok bool, err error) {
+func (f *finder) valuesFromHeader(ctx context.Context, name string) (values []string, ok bool, err error) {
 	for _, m := range f.q.Matchers {
 		if m.Name != name {
 			return nil, false, nil
 		}
 	}
+	memory := account{m: f.q.Memory}
+	defer memory.close()
+	var full error
 	err = f.r.Values(name, "", func(v string, _ indexheader.Range) bool {
 		if matchesAll(f.q.Matchers, v) {
 			values = append(values, strings.Clone(v))
+			full = memory.add(ctx, valueBytes+int64(len(v)))
 		}
-		return true
+		return full == nil
 	})
+	if full != nil {
+		err = full
+	}
 	return values, true, err
 }
 
@@ -193,6 +204,9 @@ func (f *finder) valuesFromSeries(ctx context.Context, name string) ([]string, e
 	return resolve(symbols, seen)
 }
 
+// valueBytes is what a value takes besides its text, in the list of a block and in the answer.
+const valueBytes = 64
+
 // valuesPerFetch is how many lists are held at once while values are looked for.
 const valuesPerFetch = 4096
 
@@ -204,7 +218,15 @@ func (f *finder) valuesFromLists(ctx context.Context, name string, refs []uint32
 		}
 	}
 	var keys []postings.Key
+	var bytes int64
+	memory := account{m: f.q.Memory}
+	defer memory.close()
 	check := func() error {
+		cost := 2*bytes + keyBytes*int64(len(keys))
+		if err := f.q.Memory.find(ctx, cost); err != nil {
+			return err
+		}
+		defer f.q.Memory.found(cost)
 		lists, err := f.lists(ctx, keys)
 		if err != nil {
 			return err
@@ -212,9 +234,12 @@ func (f *finder) valuesFromLists(ctx context.Context, name string, refs []uint32
 		for i, k := range keys {
 			if index.Intersect(&refPostings{refs: refs, cur: -1}, lists[i]).Next() {
 				values = append(values, k.Value)
+				if err := memory.add(ctx, valueBytes+int64(len(k.Value))); err != nil {
+					return err
+				}
 			}
 		}
-		keys = keys[:0]
+		keys, bytes = keys[:0], 0
 		return nil
 	}
 	var checkErr error
@@ -223,7 +248,8 @@ func (f *finder) valuesFromLists(ctx context.Context, name string, refs []uint32
 			return true
 		}
 		keys = append(keys, postings.Key{Label: labels.Label{Name: name, Value: strings.Clone(v)}, Range: rng})
-		if len(keys) == valuesPerFetch {
+		bytes += rng.End - rng.Start
+		if len(keys) == valuesPerFetch || bytes >= windowBytes {
 			checkErr = check()
 		}
 		return checkErr == nil

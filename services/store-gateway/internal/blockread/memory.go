@@ -1,44 +1,241 @@
 package blockread
 
 import (
-	"sync/atomic"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
 
-	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/promontory-io/promontory/libs/budget"
 )
 
-// Memory counts the bytes that all requests hold of chunks, against a limit. It is
-// safe for concurrent use.
+const (
+	// minBatchBytes and minWindowBytes are what a batch and a window of entries hold where memory is short: below, requests to the
+	// bucket become too many.
+	minBatchBytes  = 16 << 10
+	minWindowBytes = 32 << 10
+	// LookupBytes is what a look-up needs at least, in each block.
+	LookupBytes = 16 << 10
+	// keyBytes is what a postings list costs besides its references and the value of its label.
+	keyBytes = 256
+	// greed is the part of the free memory that a stream takes to be faster: who comes next finds some too.
+	greed = 8
+)
+
+// Memory is what the streams and look-ups of one request hold together. It is safe for concurrent use; nil has no limit.
 type Memory struct {
-	limit int64
-	used  atomic.Int64
+	budget *budget.Budget
+	res    *budget.Reservation
+	// admission is nil where nobody waits for others.
+	admission *admission
+
+	mu sync.Mutex // guards finding and ended
+	// finding is how many look-ups hold postings; ended is closed, and replaced, when one of them is done.
+	finding int
+	ended   chan struct{}
 }
 
-// NewMemory returns a Memory of limit bytes.
-func NewMemory(limit int64) *Memory { return &Memory{limit: limit} }
-
-// Used is how many bytes are held now.
-func (m *Memory) Used() int64 {
-	if m == nil {
-		return 0
+// streamBytes is what a stream of so many series needs at least beyond LookupBytes: two batches, of one series as most are, and a
+// window of entries.
+func (b *Block) streamBytes(series int) int64 {
+	batch, window := b.minBatch(), b.minWindow()
+	if series > 0 {
+		batch = min(batch, int64(series)*b.seriesCost())
+		window = min(window, int64(series)*(b.seriesBytes+entryOverhead))
 	}
-	return m.used.Load()
+	return 2*batch + window
 }
 
-// reserve adds n bytes, or returns a storeapi.ErrLimit with the numbers.
-func (m *Memory) reserve(n int64) error {
-	if m == nil || n <= 0 {
+// seriesCost is what a series takes in a batch, about.
+func (b *Block) seriesCost() int64 {
+	return seriesOverhead + b.chunksPerSeries()*(b.chunkOverhead()+min(b.chunkBytes, typicalChunkBytes)) + b.chunkBytes
+}
+
+func (b *Block) minBatch() int64 { return max(minBatchBytes, min(b.seriesCost(), 1<<20)) }
+
+func (b *Block) minWindow() int64 {
+	return max(minWindowBytes, min(b.seriesBytes+entryOverhead, 1<<20))
+}
+
+// typicalChunkBytes is how large most chunks are at most.
+const typicalChunkBytes = 1 << 10
+
+// Admit makes the streams of a request wait for each other until all of them know how many series they have: then wait is
+// called once with what they need to go on, which it reserves. It must be called before there are streams.
+func (m *Memory) Admit(streams int, wait func(ctx context.Context, bytes int64) error) {
+	m.admission = &admission{missing: streams, wait: wait, decided: make(chan struct{})}
+}
+
+// admission is the point where the streams of a request wait for each other.
+type admission struct {
+	wait func(ctx context.Context, bytes int64) error
+
+	mu      sync.Mutex // guards missing and need
+	missing int        // streams that have yet to say what they need
+	need    int64
+	// decided is closed when err is set.
+	decided chan struct{}
+	err     error
+}
+
+// admit says what a stream needs; it returns when the whole request has it.
+func (m *Memory) admit(ctx context.Context, bytes int64) error {
+	if m == nil || m.admission == nil {
+		return m.grow(ctx, bytes)
+	}
+	a := m.admission
+	a.mu.Lock()
+	a.need += bytes
+	a.missing--
+	last := a.missing == 0
+	a.mu.Unlock()
+	if last {
+		a.err = a.wait(ctx, a.need)
+		close(a.decided)
+	}
+	select {
+	case <-a.decided:
+		return a.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// NewMemory returns the memory of a request that has reserved LookupBytes for each block that is looked into at once.
+func NewMemory(b *budget.Budget, res *budget.Reservation) *Memory {
+	return &Memory{budget: b, res: res, ended: make(chan struct{})}
+}
+
+// extra reserves as much of most as does not leave others without, which may be nothing.
+func (m *Memory) extra(most int64) int64 {
+	if m == nil {
+		return most
+	}
+	return m.res.GrowUpTo(0, min(most, (m.budget.Limit()-m.budget.Used())/greed))
+}
+
+// Grow reserves bytes on behalf of the whole request; they are given back when it ends.
+func (m *Memory) Grow(ctx context.Context, bytes int64) error { return m.grow(ctx, bytes) }
+
+// Held is what the whole request holds.
+func (m *Memory) Held() int64 { return m.res.Held() }
+
+// grow reserves what cannot be done without.
+func (m *Memory) grow(ctx context.Context, bytes int64) error {
+	if m == nil {
 		return nil
 	}
-	if now := m.used.Add(n); now > m.limit {
-		m.used.Add(-n)
-		return storeapi.Limitf("chunks of this request need %d bytes more, %d of the %d bytes for all requests are in use (--chunk-pool-size)",
-			n, now-n, m.limit)
+	return m.res.Grow(ctx, bytes)
+}
+
+func (m *Memory) shrink(bytes int64) {
+	if m != nil {
+		m.res.Shrink(bytes)
 	}
+}
+
+// find reserves what a look-up holds of postings, to be given back with found. Look-ups of one request take turns where memory is
+// short: only one that has no other beside it waits for other requests, for these may wait for this one.
+func (m *Memory) find(ctx context.Context, bytes int64) error {
+	if m == nil {
+		return nil
+	}
+	for {
+		m.mu.Lock()
+		alone, ended := m.finding == 0, m.ended
+		if !alone && m.res.TryGrow(bytes) == nil {
+			m.finding++
+			m.mu.Unlock()
+			return nil
+		}
+		if alone {
+			m.finding++
+			m.mu.Unlock()
+			err := m.res.Grow(ctx, bytes)
+			if err != nil {
+				m.found(0)
+			}
+			return err
+		}
+		m.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// found gives back what a look-up held.
+func (m *Memory) found(bytes int64) {
+	if m == nil {
+		return
+	}
+	m.res.Shrink(bytes)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.finding--
+	close(m.ended)
+	m.ended = make(chan struct{})
+}
+
+// account reserves what grows bit by bit, in steps. It serves one goroutine.
+type account struct {
+	m             *Memory
+	held, pending int64
+}
+
+// accountStep is how many bytes an account reserves at once.
+const accountStep = 1 << 20
+
+func (a *account) add(ctx context.Context, bytes int64) error {
+	if a.pending += bytes; a.pending < accountStep {
+		return nil
+	}
+	if err := a.m.grow(ctx, a.pending); err != nil {
+		return err
+	}
+	a.held, a.pending = a.held+a.pending, 0
 	return nil
 }
 
-func (m *Memory) free(n int64) {
-	if m != nil {
-		m.used.Add(-n)
+// close gives everything back.
+func (a *account) close() {
+	a.m.shrink(a.held)
+	a.held = 0
+}
+
+// blame names the matcher that makes a request too large.
+func blame(err error, culprit *labels.Matcher, all []*labels.Matcher) error {
+	if err == nil || culprit == nil {
+		return err
 	}
+	briefly := make([]string, len(all))
+	for i, m := range all {
+		briefly[i] = Brief(m.Name, m.Type.String(), m.Value)
+	}
+	return Blame(err, "matcher "+Brief(culprit.Name, culprit.Type.String(), culprit.Value), "{"+strings.Join(briefly, ", ")+"}")
+}
+
+// Blame says in a refusal which part of which request is to blame. Other errors are returned as they are.
+func Blame(err error, culprit, of string) error {
+	var refusal *budget.Refusal
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	named := *refusal
+	named.Who = culprit + " of " + of
+	return &named
+}
+
+// Brief is a matcher as PromQL has it, with a long value cut.
+func Brief(name, op, value string) string {
+	const most = 200
+	if len(value) <= most {
+		return fmt.Sprintf("%s%s%q", name, op, value)
+	}
+	return fmt.Sprintf("%s%s%q… (%d bytes)", name, op, value[:most], len(value))
 }

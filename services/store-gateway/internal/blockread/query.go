@@ -30,10 +30,12 @@ type Query struct {
 	Shard *thanos.ShardInfo
 	// Limit is how many label sets are wanted; 0 is all.
 	Limit int64
-	// BatchBytes is how many bytes of chunks a batch holds, about.
+	// BatchBytes is how many bytes of chunks a batch holds, about, where memory is not short.
 	BatchBytes int64
 	// Tenant is for metrics.
 	Tenant string
+	// Memory is shared by all blocks of a request; nil has no limit.
+	Memory *Memory
 	// Limits are shared by all blocks of a request; nil is none.
 	Limits *Limits
 	// Stats are shared by all blocks of a request; nil counts nothing.

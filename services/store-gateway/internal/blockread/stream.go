@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/rangeread"
 )
 
 // Stream yields the series of a block that a query selects, as the store shows them and in that
@@ -21,9 +22,10 @@ type Stream struct {
 	free   chan *batch
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	err    error // set before done is closed, as is reserved
-	// reserved is what the stream holds of the memory for chunks.
-	reserved int64
+	err    error // set before done is closed, as are mem and held
+	// held is what the stream holds of the request's memory beyond the block's StreamBytes.
+	mem  *Memory
+	held int64
 
 	cur *batch
 	pos int
@@ -41,7 +43,7 @@ func (b *Block) Series(ctx context.Context, q *Query) *Stream {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &Stream{
 		b: b, out: make(chan *batch), free: make(chan *batch, 2), cancel: cancel,
-		done: make(chan struct{}), pos: -1,
+		done: make(chan struct{}), mem: q.Memory, pos: -1,
 	}
 	go s.run(ctx, q)
 	return s
@@ -83,8 +85,8 @@ var errClosed = errors.New("stream is closed")
 func (s *Stream) Close() {
 	s.cancel(errClosed)
 	<-s.done
-	s.b.deps.Memory.free(s.reserved)
-	s.reserved = 0
+	s.mem.shrink(s.held)
+	s.held = 0
 	if s.cur != nil {
 		recycle(s.cur)
 		s.cur = nil
@@ -115,8 +117,11 @@ func (s *Stream) run(ctx context.Context, q *Query) {
 		if r := recover(); r != nil {
 			s.err = s.b.wrap(fmt.Errorf("panic while reading: %v\n%s", r, debug.Stack()))
 		}
+		if !p.asked {
+			_ = q.Memory.admit(ctx, 0) // others need not wait for what has failed
+		}
 		q.Stats.add(&p.tally)
-		s.reserved = p.chunks.reserved
+		s.held = p.held
 		close(s.out)
 	}()
 	p.tally.Blocks = 1
@@ -139,6 +144,10 @@ type producer struct {
 	chunks  chunkReader
 	pending *batch
 	made    int
+	room    int64 // of a batch, in bytes
+	asked   bool  // whether the other streams need not wait for this one any more
+	need    int64 // what was admitted
+	held    int64 // see Stream
 	last    labels.Labels
 	count   int64 // label sets so far
 }
@@ -151,13 +160,27 @@ func (p *producer) produce(ctx context.Context) error {
 	defer release()
 	f := finder{b: p.b, r: r, q: p.q, tally: &p.tally}
 	refs, rest, err := f.find(ctx, p.q.Matchers, true)
+	p.held += f.kept
+	p.asked = true
 	if err != nil || len(refs) == 0 {
+		return errors.Join(err, p.q.Memory.admit(ctx, 0))
+	}
+	if p.q.Limit > 0 && len(rest) == 0 && int64(len(refs)) > p.q.Limit && p.q.Shard == nil {
+		// More are not needed, unless some have no chunks in the range.
+		p.need = p.b.streamBytes(int(p.q.Limit) + 1)
+	}
+	if p.need == 0 {
+		p.need = p.b.streamBytes(len(refs))
+	}
+	if err := p.q.Memory.admit(ctx, p.need); err != nil {
 		return err
 	}
+	p.held += p.need
+	window := p.size(len(refs))
 	extender := storeapi.NewExtender(p.b.External, p.q.Without)
 	decoder := &entryDecoder{symbols: r.Symbols(), without: p.q.Without, rest: rest}
 	extender.External().Range(func(l labels.Label) { decoder.ext = append(decoder.ext, l) })
-	entries := newEntryReader(p.b, r, p.q, &p.tally, refs)
+	entries := newEntryReader(p.b, r, p.q, &p.tally, refs, window)
 	emit := func(lset labels.Labels, refs []chunkRef) error { return p.add(ctx, lset, refs) }
 
 	if slices.ContainsFunc(extender.Affected(), r.HasLabel) {
@@ -173,13 +196,33 @@ func (p *producer) produce(ctx context.Context) error {
 	return p.flush(ctx)
 }
 
+// size chooses how much is read at once of so many series: what makes it fast if there is memory, else what was admitted. It
+// returns the bytes for a window of entries.
+func (p *producer) size(series int) (window int64) {
+	window = min(p.b.minWindow(), p.need/2)
+	batch := (p.need - window) / 2
+	most := 4*int64(series)*p.b.seriesCost() + int64(series)*(p.b.seriesBytes+entryOverhead)
+	want := min(2*max(p.q.BatchBytes, batch)+max(windowBytes, window), most) - p.need
+	if want > 0 {
+		got := p.q.Memory.extra(want)
+		p.held += got
+		more := min(got/5, max(windowBytes-window, 0))
+		window += more
+		batch += (got - more) / 2
+	}
+	p.room = batch
+	return window
+}
+
 // sorted holds all label sets, but no chunks, to bring them into order: labels that are
 // overridden or removed leave none.
 func (p *producer) sorted(ctx context.Context, entries *entryReader, d *entryDecoder, emit func(labels.Labels, []chunkRef) error) error {
 	var all []found
+	memory := account{m: p.q.Memory}
+	defer memory.close()
 	err := p.decode(ctx, entries, d, func(lset labels.Labels, refs []chunkRef) error {
 		all = append(all, found{lset: lset, refs: refs})
-		return nil
+		return memory.add(ctx, seriesOverhead+int64(lset.ByteSize())+int64(len(refs))*chunkRefBytes)
 	})
 	if err != nil {
 		return err
@@ -249,6 +292,23 @@ func (p *producer) add(ctx context.Context, lset labels.Labels, refs []chunkRef)
 		p.count++
 		p.last = lset
 	}
+	size := seriesOverhead + int64(len(refs))*p.b.chunkOverhead()
+	var end uint64
+	if p.pending != nil {
+		end = p.pending.end
+	}
+	for i := range refs {
+		size += p.b.estimate(&refs[i])
+		if gap := int64(refs[i].ref - end); gap > 0 && gap <= rangeread.KeepGap {
+			size += gap
+		}
+		end = refs[i].ref + uint64(refs[i].size)
+	}
+	if p.pending != nil && p.pending.bytes+size > min(p.pending.room, max(p.q.BatchBytes, 1)) {
+		if err := p.flush(ctx); err != nil {
+			return err
+		}
+	}
 	if p.pending == nil {
 		bt, err := p.batch(ctx)
 		if err != nil {
@@ -257,11 +317,10 @@ func (p *producer) add(ctx context.Context, lset labels.Labels, refs []chunkRef)
 		p.pending = bt
 	}
 	bt := p.pending
-	for i := range refs {
-		bt.bytes += p.b.estimate(&refs[i])
-	}
+	bt.end = end
+	bt.bytes += size
 	bt.series = append(bt.series, found{lset: lset, refs: refs})
-	if bt.bytes >= p.q.BatchBytes || len(bt.series) >= max(p.b.cfg.BatchSeries, 1) {
+	if len(bt.series) >= max(p.b.cfg.BatchSeries, 1) {
 		return p.flush(ctx)
 	}
 	return nil
@@ -272,13 +331,12 @@ func (p *producer) batch(ctx context.Context) (*batch, error) {
 	if p.made < 2 {
 		p.made++
 		bt := batchPool.Get().(*batch)
-		if err := p.b.deps.Memory.reserve(bt.memory()); err == nil {
-			p.chunks.reserved += bt.memory()
-			return bt, nil
+		if bt.memory() > p.room {
+			batchPool.Put(bt) // others may need as much
+			bt = &batch{}
 		}
-		// What others needed is more than there is room for; what this one needs may fit.
-		batchPool.Put(bt)
-		return &batch{}, nil
+		bt.room = p.room
+		return bt, nil
 	}
 	select {
 	case bt := <-p.s.free:
@@ -296,6 +354,15 @@ func (p *producer) flush(ctx context.Context) error {
 		return nil
 	}
 	p.pending = nil
+	if more := bt.bytes - bt.room; more > 0 {
+		// The last series made it too large; it may be a very large one.
+		if err := p.q.Memory.grow(ctx, more); err != nil {
+			p.q.Limits.dropped("memory")
+			return err
+		}
+		bt.room += more
+		p.held += more
+	}
 	if err := p.chunks.load(ctx, bt); err != nil {
 		return err
 	}

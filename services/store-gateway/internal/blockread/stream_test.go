@@ -16,6 +16,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/block/blocktest"
+	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/cache/indexcache"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/objstore/faults"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // newBlock uploads a block into a bucket that counts requests, and opens it.
-func newBlock(t *testing.T, spec blocktest.Spec, cfg Config, memory *Memory) (*Block, *faults.Bucket) {
+func newBlock(t *testing.T, spec blocktest.Spec, cfg Config) (*Block, *faults.Bucket) {
 	t.Helper()
 	mem := objstore.NewInMemBucket()
 	meta := blocktest.Upload(t, mem, spec)
@@ -40,12 +41,25 @@ func newBlock(t *testing.T, spec blocktest.Spec, cfg Config, memory *Memory) (*B
 	require.NoError(t, err)
 	b, err := New(t.Context(), meta, cfg, Deps{
 		Bucket: bkt, Opener: indexheader.NewOpener(bkt, indexheader.Config{}, zap.NewNop(), indexheader.NewMetrics(nil)),
-		Cache: ic, Memory: memory,
+		Cache: ic,
 	})
 	require.NoError(t, err)
 	require.NoError(t, b.Load(t.Context()))
 	f.Reset()
 	return b, f
+}
+
+// requestBytes is what requests of tests begin with.
+const requestBytes = 64 << 10
+
+// newMemory returns a budget, and the memory of a request that has just begun.
+func newMemory(t *testing.T, limit int64) (*budget.Budget, *Memory) {
+	t.Helper()
+	b := budget.New(limit, nil)
+	res, err := b.Acquire(t.Context(), requestBytes, "the test")
+	require.NoError(t, err)
+	t.Cleanup(res.Release)
+	return b, NewMemory(b, res)
 }
 
 func everything() *Query {
@@ -60,10 +74,10 @@ func TestAStreamYieldsAllSamplesInOrder(t *testing.T) {
 	for _, batch := range []int64{1, 700, 64 << 10, 8 << 20} {
 		t.Run(fmt.Sprint(batch, " bytes a batch"), func(t *testing.T) {
 			t.Parallel()
-			memory := NewMemory(64 << 20)
-			b, _ := newBlock(t, blocktest.Spec{Floats: 300}, DefaultConfig(), memory)
+			bytes, memory := newMemory(t, 64<<20)
+			b, _ := newBlock(t, blocktest.Spec{Floats: 300}, DefaultConfig())
 			q := everything()
-			q.BatchBytes, q.Stats = batch, &Stats{}
+			q.BatchBytes, q.Stats, q.Memory = batch, &Stats{}, memory
 			s := b.Series(t.Context(), q)
 			var last labels.Labels
 			n := 0
@@ -90,9 +104,9 @@ func TestAStreamYieldsAllSamplesInOrder(t *testing.T) {
 			require.NoError(t, s.Err())
 			require.False(t, s.Next(), "the end stays the end")
 			require.Equal(t, 300, n)
-			require.Positive(t, memory.Used())
+			require.LessOrEqual(t, bytes.Used(), int64(64<<20))
 			s.Close()
-			require.Zero(t, memory.Used())
+			require.EqualValues(t, requestBytes, bytes.Used(), "what the request began with is its own to give back")
 			require.EqualValues(t, 300, q.Stats.Tally().Kinds[Series].Touched)
 		})
 	}
@@ -100,7 +114,7 @@ func TestAStreamYieldsAllSamplesInOrder(t *testing.T) {
 
 func TestRequestsAreFewAndTheCacheMakesThemFewer(t *testing.T) {
 	t.Parallel()
-	b, f := newBlock(t, blocktest.Spec{Floats: 1000}, DefaultConfig(), nil)
+	b, f := newBlock(t, blocktest.Spec{Floats: 1000}, DefaultConfig())
 	read := func() (n int) {
 		q := everything()
 		q.BatchBytes = 8 << 20
@@ -122,7 +136,7 @@ func TestRequestsAreFewAndTheCacheMakesThemFewer(t *testing.T) {
 
 func TestSkippingChunksReadsNone(t *testing.T) {
 	t.Parallel()
-	b, f := newBlock(t, blocktest.Spec{Floats: 100}, DefaultConfig(), nil)
+	b, f := newBlock(t, blocktest.Spec{Floats: 100}, DefaultConfig())
 	require.NoError(t, f.SetConfig(faults.Config{Rules: []faults.Rule{{Name: "chunks/", Error: faults.ErrorPlain}}}))
 	q := everything()
 	q.SkipChunks = true
@@ -139,7 +153,7 @@ func TestSkippingChunksReadsNone(t *testing.T) {
 
 func TestALimitStopsReadingEarly(t *testing.T) {
 	t.Parallel()
-	b, f := newBlock(t, blocktest.Spec{Floats: 20000, Interval: time.Hour}, DefaultConfig(), nil)
+	b, f := newBlock(t, blocktest.Spec{Floats: 20000, Interval: time.Hour}, DefaultConfig())
 	q := everything()
 	q.Limit, q.Stats = 3, &Stats{}
 	s := b.Series(t.Context(), q)
@@ -156,18 +170,18 @@ func TestALimitStopsReadingEarly(t *testing.T) {
 
 func TestAStreamMayBeLeftAtAnyPoint(t *testing.T) {
 	t.Parallel()
-	memory := NewMemory(64 << 20)
-	b, _ := newBlock(t, blocktest.Spec{Floats: 50}, DefaultConfig(), memory)
+	bytes, memory := newMemory(t, 64<<20)
+	b, _ := newBlock(t, blocktest.Spec{Floats: 50}, DefaultConfig())
 	for n := range 52 {
 		q := everything()
-		q.BatchBytes = 100
+		q.BatchBytes, q.Memory = 100, memory
 		s := b.Series(t.Context(), q)
 		for range n {
 			s.Next()
 		}
 		s.Close()
 		s.Close()
-		require.Zero(t, memory.Used())
+		require.EqualValues(t, requestBytes, bytes.Used())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	q := everything()
@@ -196,7 +210,7 @@ func TestTroubleNamesTheBlockAndTellsWhoIsToBlame(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, f := newBlock(t, blocktest.Spec{}, DefaultConfig(), nil)
+			b, f := newBlock(t, blocktest.Spec{}, DefaultConfig())
 			require.NoError(t, f.SetConfig(faults.Config{Rules: []faults.Rule{tc.rule}}))
 			s := b.Series(t.Context(), everything())
 			defer s.Close()
@@ -214,7 +228,7 @@ func TestLimitsEndAStream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, _ := newBlock(t, blocktest.Spec{Floats: 100}, DefaultConfig(), nil)
+			b, _ := newBlock(t, blocktest.Spec{Floats: 100}, DefaultConfig())
 			q := everything()
 			var dropped string
 			limits.OnDrop = func(reason string) { dropped = reason }
@@ -227,21 +241,11 @@ func TestLimitsEndAStream(t *testing.T) {
 			require.Equal(t, name, dropped)
 		})
 	}
-	t.Run("memory", func(t *testing.T) {
-		t.Parallel()
-		memory := NewMemory(100)
-		b, _ := newBlock(t, blocktest.Spec{Floats: 100}, DefaultConfig(), memory)
-		s := b.Series(t.Context(), everything())
-		require.False(t, s.Next())
-		require.ErrorIs(t, s.Err(), storeapi.ErrLimit)
-		s.Close()
-		require.Zero(t, memory.Used())
-	})
 }
 
 func TestSegmentsAreFoundWithoutMetadata(t *testing.T) {
 	t.Parallel()
-	b, _ := newBlock(t, blocktest.Spec{}, DefaultConfig(), nil)
+	b, _ := newBlock(t, blocktest.Spec{}, DefaultConfig())
 	want := b.segments
 	require.Len(t, want, 1)
 	for name, change := range map[string]func(*block.Thanos){
@@ -260,7 +264,7 @@ func TestSegmentsAreFoundWithoutMetadata(t *testing.T) {
 
 func TestAPanicEndsTheStreamNotTheProcess(t *testing.T) {
 	t.Parallel()
-	b, _ := newBlock(t, blocktest.Spec{}, DefaultConfig(), nil)
+	b, _ := newBlock(t, blocktest.Spec{}, DefaultConfig())
 	q := everything()
 	q.Matchers = []*labels.Matcher{nil}
 	s := b.Series(t.Context(), q)

@@ -37,6 +37,8 @@ type Group struct {
 	Keys []Key
 	// Bytes is the size of the lists.
 	Bytes int64
+
+	reserve func(m *labels.Matcher, valueBytes int) error
 }
 
 // Plan says how the series that all matchers select are found.
@@ -67,13 +69,35 @@ type Cost struct {
 	// MaxKeyRatio defers a group with more than so many times as many lists as the
 	// smallest group has series; 0 is no limit.
 	MaxKeyRatio float64
+	// Reserve, where set, is told of each list before it becomes part of the plan, with the matcher that needs it and the size
+	// of the label's value; an error ends the planning.
+	Reserve func(m *labels.Matcher, valueBytes int) error
+}
+
+// Bytes is the size of all lists to be fetched.
+func (p *Plan) Bytes() (n int64) {
+	for _, g := range p.Groups {
+		n += g.Bytes
+	}
+	return n
+}
+
+// Largest is the matcher with the largest lists; nil where none has any.
+func (p *Plan) Largest() (m *labels.Matcher) {
+	var most int64
+	for _, g := range p.Groups {
+		if g.Matcher != nil && g.Bytes >= most {
+			m, most = g.Matcher, g.Bytes
+		}
+	}
+	return m
 }
 
 // NewPlan plans the search for series that all of ms select.
 func NewPlan(h Header, ms []*labels.Matcher, cost Cost) (*Plan, error) {
 	p := &Plan{}
 	for _, m := range ms {
-		g, constrains, err := newGroup(h, m)
+		g, constrains, err := newGroup(h, m, cost.Reserve)
 		if err != nil {
 			return nil, err
 		}
@@ -115,8 +139,8 @@ func NewPlan(h Header, ms []*labels.Matcher, cost Cost) (*Plan, error) {
 
 // newGroup finds the lists for one matcher. constrains is false where the matcher
 // selects everything.
-func newGroup(h Header, m *labels.Matcher) (g Group, constrains bool, err error) {
-	g.Matcher = m
+func newGroup(h Header, m *labels.Matcher, reserve func(*labels.Matcher, int) error) (g Group, constrains bool, err error) {
+	g.Matcher, g.reserve = m, reserve
 	switch {
 	case m.Type == labels.MatchEqual && m.Value != "":
 		err = g.addValues(h, m.Name, []string{m.Value})
@@ -152,29 +176,42 @@ func (g *Group) addValues(h Header, name string, values []string) error {
 		if err != nil {
 			return fmt.Errorf("look up %s=%q: %w", name, v, err)
 		}
-		if ok {
-			g.add(name, v, rng)
+		if !ok {
+			continue
+		}
+		if err := g.add(name, v, rng); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 func (g *Group) addWhere(h Header, name, prefix string, want func(string) bool) error {
+	var full error
 	err := h.Values(name, prefix, func(v string, rng indexheader.Range) bool {
 		if want(v) {
-			g.add(name, strings.Clone(v), rng)
+			full = g.add(name, strings.Clone(v), rng)
 		}
-		return true
+		return full == nil
 	})
+	if full != nil {
+		return full
+	}
 	if err != nil {
 		return fmt.Errorf("look up the values of %s: %w", name, err)
 	}
 	return nil
 }
 
-func (g *Group) add(name, value string, rng indexheader.Range) {
+func (g *Group) add(name, value string, rng indexheader.Range) error {
+	if g.reserve != nil {
+		if err := g.reserve(g.Matcher, len(value)); err != nil {
+			return err
+		}
+	}
 	g.Keys = append(g.Keys, Key{Label: labels.Label{Name: name, Value: value}, Range: rng})
 	g.Bytes += rng.End - rng.Start
+	return nil
 }
 
 // matchRatio is the share of series that a further matcher is assumed to keep.

@@ -33,8 +33,8 @@ func (a *Arena) take(n int) []byte {
 }
 
 const (
-	// keepGap is the gap between two items that is kept in memory rather than cut out.
-	keepGap = 4 << 10
+	// KeepGap is the largest gap between two items, in bytes, that is kept in memory rather than cut out.
+	KeepGap = 4 << 10
 	// maxRequest is how many bytes one request may span.
 	maxRequest = 16 << 20
 	// itemConcurrency is how many requests for one object are under way at once.
@@ -62,7 +62,7 @@ func (b *Bucket) Lay(l *Layout, items []Item) {
 	for i := range items {
 		it := &items[i]
 		k := len(l.parts) - 1
-		if k < 0 || it.Start > l.parts[k].end()+keepGap {
+		if k < 0 || it.Start > l.parts[k].end()+KeepGap {
 			l.parts = append(l.parts, Part{Off: it.Start})
 			k++
 		}

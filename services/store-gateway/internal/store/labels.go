@@ -23,6 +23,7 @@ const labelConcurrency = 16
 // labelRequest is what the two label calls have in common.
 type labelRequest struct {
 	s             *Store
+	release       func()
 	ms            []*labels.Matcher
 	blockMatchers []*labels.Matcher
 	mint, maxt    int64
@@ -32,6 +33,7 @@ type labelRequest struct {
 	ask           func(context.Context, *Block, *blockread.Query) ([]string, error)
 	mu            sync.Mutex // guards all below
 	lists         [][]string
+	pending, held int64 // bytes of lists that are not merged yet, and of those that are
 	warnings      []string
 	blocks        []*Block
 	stats         blockread.Stats
@@ -44,7 +46,7 @@ func (s *Store) LabelNames(ctx context.Context, req *thanos.LabelNamesRequest, m
 		return nil, err
 	}
 	r := &labelRequest{
-		s: s, ms: ms, mint: req.GetStart(), maxt: req.GetEnd(), without: req.GetWithoutReplicaLabels(),
+		s: s, release: func() {}, ms: ms, mint: req.GetStart(), maxt: req.GetEnd(), without: req.GetWithoutReplicaLabels(),
 		strategy: storeapi.Strategy(req.GetPartialResponseDisabled(), req.GetPartialResponseStrategy()),
 		ask: func(ctx context.Context, b *Block, q *blockread.Query) ([]string, error) {
 			names, err := b.LabelNames(ctx, q)
@@ -72,7 +74,7 @@ func (s *Store) LabelValues(ctx context.Context, req *thanos.LabelValuesRequest,
 	}
 	name := req.GetLabel()
 	r := &labelRequest{
-		s: s, ms: ms, mint: req.GetStart(), maxt: req.GetEnd(), without: req.GetWithoutReplicaLabels(),
+		s: s, release: func() {}, ms: ms, mint: req.GetStart(), maxt: req.GetEnd(), without: req.GetWithoutReplicaLabels(),
 		strategy: storeapi.Strategy(req.GetPartialResponseDisabled(), req.GetPartialResponseStrategy()),
 		ask: func(ctx context.Context, b *Block, q *blockread.Query) ([]string, error) {
 			if slices.Contains(q.Without, name) {
@@ -114,7 +116,9 @@ func (r *labelRequest) run(ctx context.Context, hinted []*thanos.LabelMatcher, h
 	r.tenant = requestctx.TenantOrDefault(ctx)
 	var ok bool
 	if r.mint, r.maxt, ok = r.s.clip(r.mint, r.maxt); ok {
+		defer func() { r.release() }()
 		if err := r.askAll(ctx, v); err != nil {
+			r.s.refused(err, r.tenant)
 			return nil, nil, err
 		}
 	}
@@ -138,6 +142,11 @@ func (r *labelRequest) askAll(ctx context.Context, v *view) error {
 		Series: r.s.cfg.MaxSeries, Bytes: r.s.cfg.MaxBytes,
 		OnDrop: func(reason string) { r.s.metrics.dropped.WithLabelValues(reason, r.tenant).Inc() },
 	}
+	memory, release, err := r.s.reserve(ctx, requestBytes+labelConcurrency*blockread.LookupBytes, r.ms)
+	if err != nil {
+		return err
+	}
+	r.release = release
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(labelConcurrency)
 	for _, p := range v.parts(r.ms) {
@@ -145,19 +154,49 @@ func (r *labelRequest) askAll(ctx context.Context, v *view) error {
 			r.blocks = append(r.blocks, b)
 			q := &blockread.Query{
 				Matchers: p.matchers, MinTime: r.mint, MaxTime: r.maxt, Without: r.without,
-				Tenant: r.tenant, Limits: limits, Stats: &r.stats,
+				Tenant: r.tenant, Memory: memory, Limits: limits, Stats: &r.stats,
 			}
 			g.Go(func() error {
 				list, err := r.ask(gctx, b, q)
 				if err != nil {
 					return t.read(gctx, err, fmt.Sprintf("labels of %s are incomplete", b.External))
 				}
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				r.lists = append(r.lists, list)
-				return nil
+				return r.add(gctx, memory, list)
 			})
 		}
 	}
 	return g.Wait()
 }
+
+// mergeBytes is how many bytes of strings that blocks have in common are kept apart at most.
+const mergeBytes = 1 << 20
+
+// add takes what a block says. The lists of all blocks are merged now and then: mostly they say the same.
+func (r *labelRequest) add(ctx context.Context, memory *blockread.Memory, list []string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lists = append(r.lists, list)
+	for _, s := range list {
+		r.pending += int64(len(s)) + stringBytes
+	}
+	if r.pending < max(mergeBytes, r.held) {
+		return nil
+	}
+	all := storeapi.Union(r.lists...)
+	r.lists, r.pending = [][]string{all}, 0
+	var size int64
+	for _, s := range all {
+		size += int64(len(s)) + stringBytes
+	}
+	// The list, its union with the next ones, and the encoded answer.
+	if more := 3 * (size - r.held); more > 0 {
+		if err := memory.Grow(ctx, more); err != nil {
+			return err
+		}
+		r.held = size
+	}
+	return nil
+}
+
+// stringBytes is what a string takes besides its text.
+const stringBytes = 16

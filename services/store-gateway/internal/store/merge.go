@@ -35,7 +35,9 @@ func (m *merger) start() error {
 // advance moves stream i on and puts it back among the others.
 func (m *merger) advance(i int) error {
 	if !m.streams[i].Next() {
-		return m.onEnd(m.streams[i])
+		err := m.onEnd(m.streams[i])
+		m.streams[i].Close() // its memory is of use to others
+		return err
 	}
 	m.heap = append(m.heap, i)
 	m.up(len(m.heap) - 1)

@@ -28,6 +28,7 @@ type metrics struct {
 	codec       codecMetrics
 	lazy        lazyMetrics
 	brokenReads prometheus.Counter
+	evicted     prometheus.Counter
 	chunkSizes  *sizes
 }
 
@@ -77,6 +78,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		brokenReads: f.NewCounter(prometheus.CounterOpts{
 			Name: "promontory_store_gateway_broken_block_reads_total", Help: "Blocks found broken while an answer was read, which went on without them.",
 		}),
+		evicted: f.NewCounter(prometheus.CounterOpts{
+			Name: "promontory_store_gateway_slow_clients_ended_total", Help: "Series requests ended because their clients did not read while others waited.",
+		}),
 		chunkSizes: newSizes(prefix+"sent_chunk_size_bytes", "Size of the chunks sent.", sizeBuckets),
 	}
 	if reg != nil {
@@ -103,7 +107,7 @@ func (m *metrics) present(tenant string) {
 	for _, v := range m.refetches {
 		v.WithLabelValues(tenant)
 	}
-	for _, reason := range []string{"series", "chunks", "bytes", "chunk_pool"} {
+	for _, reason := range []string{"series", "chunks", "bytes", "memory"} {
 		m.dropped.WithLabelValues(reason, tenant)
 	}
 	m.chunkSizes.batch(tenant).flush()

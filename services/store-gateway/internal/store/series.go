@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/service/requestctx"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/hintspb"
@@ -19,17 +21,15 @@ const (
 	// the bucket become too many, above they get no cheaper.
 	minBatchBytes = 64 << 10
 	maxBatchBytes = 2 << 20
+	// requestBytes is what a request holds besides its blocks' data: frames, in making and on their way.
+	requestBytes = 64 << 10
 )
 
 // Series writes the series that match.
 func (s *Store) Series(ctx context.Context, req *thanos.SeriesRequest, ms []*labels.Matcher, w *storeapi.Writer) error {
-	leave, err := s.gate.Enter(ctx)
-	if err != nil {
-		return err
-	}
-	defer leave()
+	t := turnOf(ctx)
 	r := &seriesRequest{
-		s: s, req: req, ms: ms, w: w, begin: time.Now(), tenant: requestctx.TenantOrDefault(ctx),
+		s: s, turn: t, req: req, ms: ms, w: w, begin: time.Now(), tenant: requestctx.TenantOrDefault(ctx),
 		troubles: troubles{
 			strategy: storeapi.Strategy(req.GetPartialResponseDisabled(), req.GetPartialResponseStrategy()),
 			warn:     w.Warning, metrics: s.metrics,
@@ -41,6 +41,7 @@ func (s *Store) Series(ctx context.Context, req *thanos.SeriesRequest, ms []*lab
 // seriesRequest is one request on its way.
 type seriesRequest struct {
 	s        *Store
+	turn     *turn
 	req      *thanos.SeriesRequest
 	ms       []*labels.Matcher
 	w        *storeapi.Writer
@@ -82,7 +83,7 @@ func (r *seriesRequest) answer(ctx context.Context) (err error) {
 		return err
 	}
 	if len(queries) > 0 {
-		err = r.stream(ctx, queries)
+		err = r.admitted(ctx, queries)
 	}
 	r.s.metrics.observe(r.tenant, r.stats.Tally(), r.w.Stats(), r.found, time.Since(r.begin))
 	if err != nil {
@@ -125,6 +126,70 @@ func (r *seriesRequest) batchBytes(blocks int) int64 {
 	return min(max(r.s.cfg.RequestBytes/int64(max(2*blocks, 1)), minBatchBytes), maxBatchBytes)
 }
 
+// admitted answers the queries. The request begins with what looking for series takes; when their number is known it waits for what it
+// cannot do without, before anything else is read.
+func (r *seriesRequest) admitted(ctx context.Context, queries []*blockread.Query) error {
+	memory, release, err := r.s.reserve(ctx, requestBytes+int64(len(queries))*blockread.LookupBytes, r.ms)
+	if err != nil {
+		err = blame(err, len(queries))
+		r.s.refused(err, r.tenant)
+		return err
+	}
+	defer release()
+	exit, err := r.s.enter(ctx, r.turn)
+	if err != nil {
+		return err
+	}
+	defer exit()
+	memory.Admit(len(queries), func(ctx context.Context, bytes int64) error {
+		// Whoever waits for memory is in nobody's way at a gate.
+		r.turn.aside()
+		if err := memory.Grow(ctx, bytes); err != nil {
+			return blame(err, len(queries))
+		}
+		if r.s.budget.IsSmall(memory.Held()) {
+			return r.s.pass(ctx, r.turn, smallAnswers)
+		}
+		return r.s.pass(ctx, r.turn, largeAnswers)
+	})
+	for _, q := range queries {
+		q.Memory = memory
+	}
+	err = r.stream(ctx, queries)
+	r.s.refused(err, r.tenant)
+	return err
+}
+
+// blame says in a refusal how many blocks there are.
+func blame(err error, blocks int) error {
+	var refusal *budget.Refusal
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	return blockread.Blame(err, fmt.Sprintf("reading %d blocks at once", blocks), refusal.Who)
+}
+
+// reserve admits a request that needs so many bytes to begin. Everything it holds in the end goes back with release.
+func (s *Store) reserve(ctx context.Context, bytes int64, ms []*labels.Matcher) (m *blockread.Memory, release func(), err error) {
+	if res := turnOf(ctx).res; res != nil {
+		// Whoever made the reservation releases it.
+		return blockread.NewMemory(s.budget, res), func() {}, res.Grow(ctx, bytes)
+	}
+	res, err := s.budget.Acquire(ctx, bytes, storeapi.FormatMatchers(ms))
+	if err != nil {
+		return nil, nil, err
+	}
+	return blockread.NewMemory(s.budget, res), res.Release, nil
+}
+
+// refused counts requests that did not fit the memory.
+func (s *Store) refused(err error, tenant string) {
+	var refusal *budget.Refusal
+	if errors.As(err, &refusal) {
+		s.metrics.dropped.WithLabelValues("memory", tenant).Inc()
+	}
+}
+
 // stream reads all blocks at once and sends what they have, merged.
 func (r *seriesRequest) stream(ctx context.Context, queries []*blockread.Query) error {
 	m := &merger{onEnd: func(st *blockread.Stream) error {
@@ -151,7 +216,7 @@ func (r *seriesRequest) stream(ctx context.Context, queries []*blockread.Query) 
 		for i := range item.Chunks {
 			sizes.add(&item.Chunks[i])
 		}
-		if err := r.w.Series(item.Labels, item.Chunks); err != nil {
+		if err := r.s.send(ctx, r.turn, func() error { return r.w.Series(item.Labels, item.Chunks) }); err != nil {
 			return err
 		}
 	}

@@ -6,11 +6,13 @@ import (
 	"math"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"go.uber.org/zap"
 
+	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/gate"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/blockread"
@@ -24,10 +26,13 @@ type Config struct {
 	// MinTime and MaxTime bound what is served, Unix milliseconds; nil is no bound. They are
 	// asked for each request because they may move with the clock.
 	MinTime, MaxTime func() int64
-	// Concurrency is how many Series requests are answered at once; 0 is any number.
+	// Concurrency is how many Series requests are answered at once; 0 is any number. Requests that look for their series, and
+	// those that found few, have a lane of this width each, so that they need not wait for large ones.
 	Concurrency int
-	// RequestBytes is how many bytes of chunks one request holds, about.
+	// RequestBytes is how many bytes of chunks one request holds, about, where memory is not short.
 	RequestBytes int64
+	// SlowClient is how long a client may not read what it asked for while other requests wait; 0 is as long as it likes.
+	SlowClient time.Duration
 	// MaxSeries, MaxChunks and MaxBytes are what one request may touch; 0 is no limit.
 	MaxSeries, MaxChunks, MaxBytes uint64
 }
@@ -41,7 +46,9 @@ type Store struct {
 	cfg     Config
 	logger  *zap.Logger
 	metrics *metrics
-	gate    *gate.Gate
+	lanes   [numLanes]*gate.Gate
+	budget  *budget.Budget
+	turns   turns
 	view    atomic.Pointer[view]
 	// ready is whether the bucket has been looked through once.
 	ready atomic.Bool
@@ -56,9 +63,14 @@ type view struct {
 	aside  []Aside
 }
 
-// New returns a store without blocks that is not ready. reg may be nil.
-func New(cfg Config, logger *zap.Logger, reg prometheus.Registerer) *Store {
-	s := &Store{cfg: cfg, logger: logger, metrics: newMetrics(reg), gate: gate.NewFactory(reg, "thanos_bucket_store_series_gate_queries", cfg.Concurrency).New()}
+// New returns a store without blocks that is not ready. mem bounds what all requests hold; nil does not. reg may be nil.
+func New(cfg Config, mem *budget.Budget, logger *zap.Logger, reg prometheus.Registerer) *Store {
+	s := &Store{cfg: cfg, logger: logger, budget: mem, turns: turns{all: map[*turn]struct{}{}}, metrics: newMetrics(reg)}
+	s.lanes = [numLanes]*gate.Gate{
+		lookUps:      gate.NewFactory(nil, "lookups", cfg.Concurrency).New(),
+		largeAnswers: gate.NewFactory(reg, "thanos_bucket_store_series_gate_queries", cfg.Concurrency).New(),
+		smallAnswers: gate.NewFactory(nil, "small", cfg.Concurrency).New(),
+	}
 	s.view.Store(&view{})
 	return s
 }

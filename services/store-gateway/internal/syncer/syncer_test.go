@@ -33,7 +33,7 @@ func newSyncer(t *testing.T, bkt objstore.Bucket, dir string, partial ...fetch.F
 	require.NoError(t, err)
 	reader := rangeread.New(bkt, rangeread.Config{Attempts: 1})
 	opener := indexheader.NewOpener(reader, indexheader.Config{Dir: dir}, zap.NewNop(), indexheader.NewMetrics(nil))
-	st := store.New(store.Config{Component: "store"}, zap.NewNop(), nil)
+	st := store.New(store.Config{Component: "store"}, nil, zap.NewNop(), nil)
 	return New(Config{
 		Interval: 15 * time.Minute, Retry: 10 * time.Second, Concurrency: 2, Dir: dir,
 		Read: blockread.DefaultConfig(), Partial: partial,

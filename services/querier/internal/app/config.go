@@ -19,14 +19,14 @@ import (
 	"github.com/promontory-io/promontory/libs/service/httpserver"
 	"github.com/promontory-io/promontory/libs/service/requestctx"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
+	"github.com/promontory-io/promontory/services/querier/internal/engine"
+	"github.com/promontory-io/promontory/services/querier/internal/health"
 )
 
-// Words of --query.mode and --grpc.proxy-strategy.
+// Words of --grpc.proxy-strategy.
 const (
-	ModeLocal       = "local"
-	ModeDistributed = "distributed"
-	proxyEager      = "eager"
-	proxyLazy       = "lazy"
+	proxyEager = "eager"
+	proxyLazy  = "lazy"
 )
 
 // FeatureExperimentalFunctions is the one value of --enable-feature with an effect.
@@ -43,6 +43,9 @@ type Config struct {
 	Tenancy   TenancyConfig
 	Telemetry TelemetryConfig
 	Partial   PartialConfig
+	// Role is what the process is: a querier, or a query frontend alone.
+	Role     string
+	Frontend FrontendConfig
 	// SelectorLabels are the querier's own external labels.
 	SelectorLabels []flags.Label
 	// SelectorRelabel picks databases behind the stores.
@@ -78,8 +81,15 @@ type QueryConfig struct {
 	DefaultEvaluationInterval  time.Duration
 	DefaultStep                time.Duration
 	ResponseTimeout            time.Duration
-	ProxyStrategy              string
-	MaxBufferedResponses       int
+	// MaxBytes bounds the series that one query may receive, MemoryBudget all queries together. 0 is no bound for
+	// the first, and a share of the memory of the process for the second.
+	MaxBytes, MemoryBudget int64
+	// SlowerThan is from when on a request is logged as slow; 0 logs none.
+	SlowerThan time.Duration
+	// Breaker is when a store is not asked any more.
+	Breaker              health.Config
+	ProxyStrategy        string
+	MaxBufferedResponses int
 }
 
 // PartialConfig tells which calls allow answers without a failed peer where the request does not say.
@@ -120,19 +130,21 @@ func DefaultConfig() Config {
 	ep := endpoints.DefaultConfig()
 	return Config{
 		Common: service.DefaultConfig(endpoints.ComponentQuery),
+		Role:   RoleQuerier, Frontend: defaultFrontend(),
 		Client: grpcclient.DefaultConfig(),
 		Query: QueryConfig{
 			Timeout:                   2 * time.Minute,
 			Engine:                    string(promapi.EnginePrometheus),
-			Mode:                      ModeLocal,
+			Mode:                      engine.ModeLocal,
 			MaxConcurrent:             20,
 			MaxConcurrentSelects:      4,
 			DynamicLookbackDelta:      true,
-			DedupFunc:                 string(dedup.Penalty),
+			DedupFunc:                 string(dedup.Exact),
 			DefaultEvaluationInterval: time.Minute,
 			DefaultStep:               time.Second,
 			ProxyStrategy:             proxyEager,
 			MaxBufferedResponses:      20,
+			Breaker:                   health.DefaultConfig(),
 		},
 		Endpoints: EndpointsConfig{
 			SDConfigReload:   5 * time.Minute,
@@ -171,6 +183,11 @@ func (c *Config) Validate() error {
 	add(c.Query.DefaultEvaluationInterval > 0, "--query.default-evaluation-interval: %s is not positive", c.Query.DefaultEvaluationInterval)
 	add(c.Query.DefaultStep > 0, "--query.default-step: %s is not positive", c.Query.DefaultStep)
 	add(c.Query.ResponseTimeout >= 0, "--store.response-timeout: %s is negative", c.Query.ResponseTimeout)
+	add(c.Query.SlowerThan >= 0, "--query.log-slower-than: %s is negative", c.Query.SlowerThan)
+	add(c.Query.Breaker.Failures >= 0, "--store.breaker-failures: %d is negative", c.Query.Breaker.Failures)
+	add(c.Query.Breaker.FirstPause > 0, "--store.breaker-pause: %s is not positive", c.Query.Breaker.FirstPause)
+	add(c.Query.Breaker.MaxPause >= c.Query.Breaker.FirstPause, "--store.breaker-max-pause: %s is less than --store.breaker-pause, %s",
+		c.Query.Breaker.MaxPause, c.Query.Breaker.FirstPause)
 	add(c.Query.MetadataRange >= 0, "--query.metadata.default-time-range: %s is negative", c.Query.MetadataRange)
 	add(c.Query.MaxBufferedResponses > 0, "--query.lazy-retrieval-max-buffered-responses: %d is not positive", c.Query.MaxBufferedResponses)
 	add(c.Endpoints.InfoTimeout > 0, "--endpoint.info-timeout: %s is not positive", c.Endpoints.InfoTimeout)
@@ -202,6 +219,9 @@ func (c *Config) Validate() error {
 	} {
 		add(slices.IsSorted(buckets), "--%s: %v does not ascend", flag, buckets)
 	}
+	if err := c.Frontend.validate(c.Role == RoleFrontend); err != nil {
+		errs = append(errs, err)
+	}
 	slices.SortFunc(errs, func(a, b error) int {
 		switch {
 		case a.Error() < b.Error():
@@ -219,6 +239,10 @@ func (c *Config) BindFlags(fs *pflag.FlagSet) {
 	flags.Group(fs, "Endpoints", c.bindEndpoints)
 	flags.Group(fs, "Queries", c.bindQuery)
 	flags.Group(fs, "Partial responses", c.bindPartial)
+	flags.Group(fs, "Query frontend", func(fs *pflag.FlagSet) {
+		flags.Enum(fs, &c.Role, "mode", "What this process is: a querier, or a query frontend alone before one.", RoleQuerier, RoleFrontend)
+		c.Frontend.bind(fs)
+	})
 	flags.Group(fs, "Tenancy", c.bindTenancy)
 	flags.Group(fs, "Telemetry", c.bindTelemetry)
 	flags.Group(fs, "gRPC client", func(fs *pflag.FlagSet) {

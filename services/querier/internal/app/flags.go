@@ -8,6 +8,7 @@ import (
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
+	"github.com/promontory-io/promontory/services/querier/internal/engine"
 )
 
 func (c *Config) bindEndpoints(fs *pflag.FlagSet) {
@@ -27,6 +28,9 @@ func (c *Config) bindEndpoints(fs *pflag.FlagSet) {
 	flags.Enums(fs, &e.ConnMetricLabels, "query.conn-metric.label", "Label of the metric of connections. May be repeated.",
 		endpoints.LabelExternalLabels, endpoints.LabelStoreType, endpoints.LabelIPPort)
 	flags.Duration(fs, &c.Query.ResponseTimeout, "store.response-timeout", "How long a store may take for its next message; 0 for any time. A store that takes longer is missing from the answer.")
+	flags.Int(fs, &c.Query.Breaker.Failures, "store.breaker-failures", "How many calls to a store must fail in a row until it is not asked for a while; 0 to ask always. Strict endpoints always are.")
+	flags.Duration(fs, &c.Query.Breaker.FirstPause, "store.breaker-pause", "How long such a store is not asked at first; twice as long each time that it then fails again.")
+	flags.Duration(fs, &c.Query.Breaker.MaxPause, "store.breaker-max-pause", "The longest time that it is not asked.")
 	flags.Hide(fs, "store.sd-dns-resolver", "endpoint.info-timeout")
 
 	flags.Alias(fs, "store", "endpoint")
@@ -43,12 +47,15 @@ func (c *Config) bindQuery(fs *pflag.FlagSet) {
 	flags.Enum(fs, &q.Engine, "query.promql-engine", "Engine that evaluates queries whose request names none.", string(promapi.EnginePrometheus), string(promapi.EngineThanos))
 	flags.Bool(fs, &q.DisableFallback, "query.disable-fallback", "Fail queries that the thanos engine cannot evaluate, where they would go to the prometheus engine.")
 	flags.Bool(fs, &q.XFunctions, "query.enable-x-functions", "Know the functions xrate, xincrease and xdelta; needs the thanos engine.")
-	flags.Enum(fs, &q.Mode, "query.mode", "Where queries are evaluated.", ModeLocal, ModeDistributed)
+	flags.Enum(fs, &q.Mode, "query.mode", "Where queries are evaluated: here, or by the endpoints that offer the Query API, each for the part of the data that its external labels name, wherever that gives the same answer.", engine.ModeLocal, engine.ModeDistributed)
 	flags.Int(fs, &q.MaxConcurrent, "query.max-concurrent", "How many queries run at once; further ones wait.")
+	flags.Bytes(fs, &q.MaxBytes, "query.max-bytes", "Most bytes of series that one query may receive from stores; it is ended at that, with an error that names the selector. 0 for any number.")
+	flags.Bytes(fs, &q.MemoryBudget, "query.memory-budget", "Most bytes of series that all queries together may hold; queries wait for each other at that. 0 for half of the memory that the process may have.")
+	flags.Duration(fs, &q.SlowerThan, "query.log-slower-than", "Log requests that take at least this long, with the receipt of their answer; 0 logs none.")
 	flags.Int(fs, &q.MaxConcurrentSelects, "query.max-concurrent-select", "How many selects of one query are opened at once.")
 	flags.Duration(fs, &q.LookbackDelta, "query.lookback-delta", "How old a sample may be to count at an instant; 0 leaves it to the engine: 5m.")
 	flags.Bool(fs, &q.DynamicLookbackDelta, "query.dynamic-lookback-delta", "Look back further where downsampled data may be served.")
-	flags.Enum(fs, &q.DedupFunc, "deduplication.func", "How the replicas of a series are merged: penalty and exact for servers that scrape on their own (exact keeps true values and shows each reset once), chain for copies with the same samples.", dedup.Funcs()...)
+	flags.Enum(fs, &q.DedupFunc, "deduplication.func", "How the replicas of a series are merged: exact keeps values that were really scraped, fills gaps and shows each reset once; penalty chooses the samples that Thanos would; chain keeps every sample of every replica.", dedup.Funcs()...)
 	flags.List(fs, &q.ReplicaLabels, "query.replica-label", "Label that tells replicas apart. May be repeated or comma separated.")
 	flags.List(fs, &q.PartitionLabels, "query.partition-label", "Label that tells which part of the data an engine owns, for distributed queries. May be repeated or comma separated.")
 	flags.Bool(fs, &q.OverlappingInterval, "query.distributed-with-overlapping-interval", "Allow engines of distributed queries to overlap in time.")

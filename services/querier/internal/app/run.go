@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
+	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/dedup"
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/service"
@@ -25,13 +26,18 @@ import (
 	"github.com/promontory-io/promontory/libs/service/logging"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/libs/tenancy"
+	"github.com/promontory-io/promontory/libs/webui"
+	"github.com/promontory-io/promontory/services/querier/internal/active"
+	"github.com/promontory-io/promontory/services/querier/internal/distributed"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
 	"github.com/promontory-io/promontory/services/querier/internal/engine"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
 	"github.com/promontory-io/promontory/services/querier/internal/gather"
 	"github.com/promontory-io/promontory/services/querier/internal/grpcapi"
+	"github.com/promontory-io/promontory/services/querier/internal/health"
 	"github.com/promontory-io/promontory/services/querier/internal/httpapi"
 	"github.com/promontory-io/promontory/services/querier/internal/selects"
+	"github.com/promontory-io/promontory/services/querier/internal/slowlog"
 )
 
 // Run wires a querier and serves until ctx ends.
@@ -65,8 +71,9 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (closeErr error) {
 		return g.Wait()
 	}})
 
+	stores := health.New(cfg.Query.Breaker, nil, p.Registry)
 	proxy := fanout.New(set, fanout.Config{
-		SelectorLabels: own, Relabel: rules,
+		SelectorLabels: own, Relabel: rules, Health: stores,
 		ResponseTimeout: cfg.Query.ResponseTimeout, ReadAhead: cfg.Query.MaxBufferedResponses,
 	}, p.Logger, p.Registry)
 	creator := selects.New(proxy, selects.Config{
@@ -76,25 +83,35 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (closeErr error) {
 		ReplicaLabels: cfg.Query.ReplicaLabels, SelectorLabels: own, ResponseTimeout: cfg.Query.ResponseTimeout,
 	}, p.Logger)
 
-	engines := newEngines(cfg, p)
+	engines := newEngines(cfg, set, p)
 	defer func() { closeErr = errors.Join(closeErr, engines.Close()) }()
 
-	api, err := newAPI(cfg, p, httpapi.Deps{
-		Engine: engines, Parse: engines.Parse, Storage: creator, Gatherer: gatherer, Stores: set,
+	tenants := newTenancy(cfg)
+	middleware := p.Middleware(tenants.Tenant)
+	running := active.New(cfg.Query.MaxBytes, memoryBudget(cfg.Query.MemoryBudget, p), nil, p.Registry)
+	api, err := newAPI(cfg, p, running, httpapi.Deps{
+		Wrap:   middleware.Wrap,
+		Engine: engines, Parse: engines.Parse, Storage: creator, Gatherer: gatherer, Stores: set, Health: stores,
 	})
 	if err != nil {
 		return err
 	}
 	cfg.Web.Normalize(true)
-	cfg.Web.Mount(p.HTTP, "/graph", api)
+	handler, closeCaches, err := withFrontend(cfg, p, tenants.Source, engines, middleware, api)
+	if err != nil {
+		return err
+	}
+	defer func() { closeErr = errors.Join(closeErr, closeCaches()) }()
+	cfg.Web.Mount(p.HTTP, "/graph", webui.Over(pages(api.Wrap), handler))
 
 	server := grpcapi.New(grpcapi.Config{
 		Limits:                     storeapi.Limits{Series: cfg.SeriesLimit, Samples: cfg.SamplesLimit},
 		QueryTimeout:               cfg.Query.Timeout,
 		ReplicaLabels:              cfg.Query.ReplicaLabels,
 		InstantMaxSourceResolution: cfg.Query.InstantMaxSourceResolution,
+		EnforceLabel:               enforceLabel(cfg.Tenancy),
 	}, grpcapi.Deps{
-		Proxy: proxy, Gatherer: gatherer, Selects: creator, Engine: engines, Ready: p.Status.Ready,
+		Proxy: proxy, Gatherer: gatherer, Selects: creator, Engine: engines, Parse: engines.Parse, Gate: api.Queries(), Active: running, Ready: p.Status.Ready,
 		Logger: p.Logger, Registerer: p.Registry,
 	})
 	_, err = p.GRPC(grpcserver.Options{
@@ -107,12 +124,12 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (closeErr error) {
 	return p.Serve(ctx)
 }
 
-func newEngines(cfg Config, p *service.Process) *engine.Engines {
+func newEngines(cfg Config, set endpoints.Source, p *service.Process) *engine.Engines {
 	if slices.Contains(cfg.Query.Features, FeatureExperimentalFunctions) {
 		engine.EnableExperimentalFunctions()
 	}
 	return engine.New(engine.Config{
-		Default:                   promapi.Engine(cfg.Query.Engine),
+		Default:                   defaultEngine(cfg),
 		LookbackDelta:             cfg.Query.LookbackDelta,
 		DynamicLookback:           cfg.Query.DynamicLookbackDelta,
 		Timeout:                   cfg.Query.Timeout,
@@ -121,13 +138,70 @@ func newEngines(cfg Config, p *service.Process) *engine.Engines {
 		DisableFallback:           cfg.Query.DisableFallback,
 		ActiveQueryPath:           cfg.Query.ActiveQueryPath,
 		MaxConcurrent:             cfg.Query.MaxConcurrent,
-		Mode:                      cfg.Query.Mode,
+		Distribution:              distribution(cfg, set),
 	}, logging.Slog(p.Logger.Named("engine")), p.Registry)
 }
 
+// distribution is nil where queries are evaluated here.
+func distribution(cfg Config, set endpoints.Source) *engine.Distribution {
+	if cfg.Query.Mode != engine.ModeDistributed {
+		return nil
+	}
+	return &engine.Distribution{
+		Endpoints: set,
+		Config:    distributed.Config{PartitionLabels: cfg.Query.PartitionLabels, Overlapping: cfg.Query.OverlappingInterval},
+	}
+}
+
+// defaultEngine is that of queries whose request names none; only one of the two can be distributed.
+func defaultEngine(cfg Config) promapi.Engine {
+	if cfg.Query.Mode == engine.ModeDistributed {
+		return promapi.EngineThanos
+	}
+	return promapi.Engine(cfg.Query.Engine)
+}
+
 // newAPI makes the HTTP API; what deps leaves out is that of the process.
-func newAPI(cfg Config, p *service.Process, deps httpapi.Deps) (*httpapi.API, error) {
-	tenants := httpapi.Tenancy{
+func newAPI(cfg Config, p *service.Process, running *active.Registry, deps httpapi.Deps) (*httpapi.API, error) {
+	deps.Logger, deps.Registerer = p.Logger, p.Registry
+	return httpapi.New(httpapi.Config{
+		Defaults: apiDefaults(cfg),
+		Partial: httpapi.PartialResponse{
+			Rules: cfg.Partial.Rules, Targets: cfg.Partial.Targets, Metadata: cfg.Partial.Metadata,
+			Exemplars: cfg.Partial.Exemplars, Status: cfg.Partial.Status,
+		},
+		Timeout:       cfg.Query.Timeout,
+		MaxConcurrent: cfg.Query.MaxConcurrent,
+		CORS:          cfg.Web.CORS,
+		Tenancy:       newTenancy(cfg),
+		Telemetry:     httpapi.Telemetry(cfg.Telemetry),
+		Flags:         p.Flags,
+		Active:        running,
+		Slow:          slowlog.New(cfg.Query.SlowerThan, p.Logger),
+	}, deps)
+}
+
+// enforceLabel is empty where everybody sees everything.
+func enforceLabel(cfg TenancyConfig) string {
+	if !cfg.Enforce {
+		return ""
+	}
+	return cfg.Label
+}
+
+// memoryBudget is what all queries together may hold; without a limit given, a share of the process' memory.
+func memoryBudget(limit int64, p *service.Process) *budget.Budget {
+	if limit == 0 {
+		total, source := budget.ProcessLimit()
+		limit = budget.Share(total, 0)
+		p.Logger.Info("memory budget of queries", zap.Int64("bytes", limit), zap.Int64("memory", total), zap.String("source", string(source)))
+	}
+	return budget.New(limit, p.Registry)
+}
+
+// newTenancy tells whose requests are, and what they may see.
+func newTenancy(cfg Config) httpapi.Tenancy {
+	return httpapi.Tenancy{
 		Source: tenancy.Source{
 			Header:  cfg.Tenancy.Header,
 			Default: cfg.Tenancy.DefaultTenant,
@@ -136,35 +210,12 @@ func newAPI(cfg Config, p *service.Process, deps httpapi.Deps) (*httpapi.API, er
 		Enforce: cfg.Tenancy.Enforce,
 		Label:   cfg.Tenancy.Label,
 	}
-	deps.Wrap = p.Middleware(tenants.Tenant).Wrap
-	deps.Logger, deps.Registerer = p.Logger, p.Registry
-	return httpapi.New(httpapi.Config{
-		Defaults: promapi.Defaults{
-			Engine:                     promapi.Engine(cfg.Query.Engine),
-			ReplicaLabels:              cfg.Query.ReplicaLabels,
-			PartialResponse:            cfg.Partial.Query,
-			AutoDownsampling:           cfg.Query.AutoDownsampling,
-			InstantMaxSourceResolution: cfg.Query.InstantMaxSourceResolution,
-			Step:                       cfg.Query.DefaultStep,
-			MetadataRange:              cfg.Query.MetadataRange,
-		},
-		Partial: httpapi.PartialResponse{
-			Rules: cfg.Partial.Rules, Targets: cfg.Partial.Targets, Metadata: cfg.Partial.Metadata,
-			Exemplars: cfg.Partial.Exemplars, Status: cfg.Partial.Status,
-		},
-		Timeout:       cfg.Query.Timeout,
-		MaxConcurrent: cfg.Query.MaxConcurrent,
-		CORS:          cfg.Web.CORS,
-		Tenancy:       tenants,
-		Telemetry:     httpapi.Telemetry(cfg.Telemetry),
-		Flags:         p.Flags,
-	}, deps)
 }
 
 // warn says at start what was asked for and will not be as expected.
 func warn(cfg Config, logger *zap.Logger) {
-	if cfg.Query.Mode == ModeDistributed {
-		logger.Warn("queries are evaluated here, over the Store API: --query.mode=distributed has no effect")
+	if cfg.Query.Mode == engine.ModeDistributed && cfg.Query.Engine != string(promapi.EngineThanos) {
+		logger.Info("--query.mode=distributed: queries whose request names no engine are evaluated by the thanos engine")
 	}
 	for _, f := range cfg.Query.Features {
 		if f != FeatureExperimentalFunctions {

@@ -53,6 +53,8 @@ type Endpoint struct {
 	Exemplars *TimeRange
 	// These tell which other APIs the peer serves.
 	Rules, Targets, Metadata, Status, Query bool
+	// Group says that the address stands for several replicas with the same data, over which calls are balanced.
+	Group bool
 	// Strict peers are asked although their last check failed.
 	Strict bool
 	// Err is why the last check of the peer failed; nil for a healthy one. A peer with an error is asked

@@ -104,7 +104,7 @@ func (p *peer) ask(ctx context.Context, s *Set) (*info.InfoResponse, error) {
 // endpoint is the peer as others see it.
 func (p *peer) endpoint() Endpoint {
 	e := Endpoint{
-		Addr: p.target.Addr, ComponentType: ComponentUnknown,
+		Addr: p.target.Addr, ComponentType: ComponentUnknown, Group: p.target.Group,
 		// What could not even be dialled cannot be asked.
 		Strict: p.target.Strict && p.conn != nil, LastCheck: p.lastCheck,
 	}

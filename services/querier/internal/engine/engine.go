@@ -12,7 +12,8 @@ import (
 	"log/slog"
 	"maps"
 	"math"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
 	thanosengine "github.com/thanos-io/promql-engine/engine"
 	"github.com/thanos-io/promql-engine/execution/parse"
 
@@ -50,8 +52,8 @@ type Config struct {
 	ActiveQueryPath string
 	// MaxConcurrent is how many queries run at once.
 	MaxConcurrent int
-	// Mode is the value of the metrics' label of that name: local or distributed.
-	Mode string
+	// Distribution, if set, has peers evaluate what they can.
+	Distribution *Distribution
 }
 
 // Engines evaluates queries. It is safe for concurrent use.
@@ -59,7 +61,8 @@ type Engines struct {
 	cfg        Config
 	prometheus *promql.Engine
 	thanos     *thanosengine.Engine
-	functions  map[string]*parser.Function
+	peers      *distributor // nil in local mode
+	parse      func(string) (parser.Expr, error)
 	fallbacks  prometheus.Counter
 	tracker    *promql.ActiveQueryTracker
 }
@@ -78,22 +81,15 @@ func New(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *Engines {
 	if cfg.Default == "" {
 		cfg.Default = promapi.EnginePrometheus
 	}
-	if cfg.Mode == "" {
-		cfg.Mode = "local"
-	}
-	e := &Engines{cfg: cfg, functions: maps.Clone(parser.Functions)}
-	if cfg.XFunctions {
-		maps.Copy(e.functions, parse.XFunctions)
-	}
+	e := &Engines{cfg: cfg, parse: Parser(cfg.XFunctions)}
 	if cfg.ActiveQueryPath != "" {
 		e.tracker = promql.NewActiveQueryTracker(cfg.ActiveQueryPath, max(cfg.MaxConcurrent, 1), logger)
 	}
-	e.prometheus = promql.NewEngine(e.options(logger, reg, promapi.EnginePrometheus))
-	e.thanos = thanosengine.New(thanosengine.Opts{
-		EngineOpts:       e.options(logger, reg, promapi.EngineThanos),
-		EnableXFunctions: cfg.XFunctions,
-		EnableAnalysis:   true,
-	})
+	e.prometheus = promql.NewEngine(e.options(logger, reg, promapi.EnginePrometheus, ModeLocal))
+	e.thanos = thanosengine.New(e.thanosOptions(logger, reg, ModeLocal))
+	if cfg.Distribution != nil {
+		e.peers = newDistributor(*cfg.Distribution, e.thanosOptions(logger, reg, ModeDistributed), reg)
+	}
 	e.fallbacks = promauto.With(reg).NewCounter(prometheus.CounterOpts{
 		Name: "promontory_querier_engine_fallbacks_total",
 		Help: "Queries for the thanos engine that it could not evaluate and Prometheus' engine did.",
@@ -109,7 +105,7 @@ func (e *Engines) Close() error {
 	return e.tracker.Close()
 }
 
-func (e *Engines) options(logger *slog.Logger, reg prometheus.Registerer, name promapi.Engine) promql.EngineOpts {
+func (e *Engines) options(logger *slog.Logger, reg prometheus.Registerer, name promapi.Engine, mode string) promql.EngineOpts {
 	opts := promql.EngineOpts{
 		Logger:        logger,
 		MaxSamples:    math.MaxInt32,
@@ -125,7 +121,7 @@ func (e *Engines) options(logger *slog.Logger, reg prometheus.Registerer, name p
 		EnablePerStepStats: name == promapi.EnginePrometheus,
 	}
 	if reg != nil {
-		opts.Reg = prometheus.WrapRegistererWith(prometheus.Labels{"mode": e.cfg.Mode, "engine": string(name)}, reg)
+		opts.Reg = prometheus.WrapRegistererWith(prometheus.Labels{"mode": mode, "engine": string(name)}, reg)
 	}
 	if e.tracker != nil {
 		opts.ActiveQueryTracker = e.tracker
@@ -136,19 +132,42 @@ func (e *Engines) options(logger *slog.Logger, reg prometheus.Registerer, name p
 // EnableExperimentalFunctions lets both engines parse experimental functions. The
 // parser's switch is one for the whole process in this version of the library, so
 // it is thrown before the first query and never back.
-func EnableExperimentalFunctions() { parser.EnableExperimentalFunctions = true }
+//
+// mad_over_time is mended on the way: newer versions of the library return NaN where a sample is NaN, this one takes it for the
+// smallest number.
+func EnableExperimentalFunctions() { enableExperimental() }
+
+var enableExperimental = sync.OnceFunc(func() {
+	parser.EnableExperimentalFunctions = true
+	const name = "mad_over_time"
+	original := promql.FunctionCalls[name]
+	promql.FunctionCalls[name] = func(vs []promql.Vector, m promql.Matrix, args parser.Expressions, enh *promql.EvalNodeHelper) (promql.Vector, annotations.Annotations) {
+		out, annos := original(vs, m, args, enh)
+		if len(out) > 0 && slices.ContainsFunc(m[0].Floats, func(p promql.FPoint) bool { return math.IsNaN(p.F) }) {
+			out[len(out)-1].F = math.NaN()
+		}
+		return out, annos
+	}
+})
 
 // Parse parses an expression as Prometheus' engine would.
 func Parse(expr string) (parser.Expr, error) { return parser.ParseExpr(expr) }
 
 // Parse parses an expression with all functions that any of the engines has.
-func (e *Engines) Parse(expr string) (parser.Expr, error) {
-	if !e.cfg.XFunctions {
-		return Parse(expr)
+func (e *Engines) Parse(expr string) (parser.Expr, error) { return e.parse(expr) }
+
+// Parser returns what parses expressions, with the x-functions where xFunctions is true.
+func Parser(xFunctions bool) func(expr string) (parser.Expr, error) {
+	if !xFunctions {
+		return Parse
 	}
-	p := parser.NewParser(expr, parser.WithFunctions(e.functions))
-	defer p.Close()
-	return p.ParseExpr()
+	functions := maps.Clone(parser.Functions)
+	maps.Copy(functions, parse.XFunctions)
+	return func(expr string) (parser.Expr, error) {
+		p := parser.NewParser(expr, parser.WithFunctions(functions))
+		defer p.Close()
+		return p.ParseExpr()
+	}
 }
 
 // lookback is the lookback of a query: the request's, else the default, raised to
@@ -177,59 +196,71 @@ func (e *Engines) NewQuery(ctx context.Context, q storage.Queryable, spec grpcap
 	}
 	switch name {
 	case promapi.EnginePrometheus:
-		return e.make(ctx, e.prometheus, q, spec)
+		return e.exact(ctx, q, spec)
 	case promapi.EngineThanos:
-		if !e.cfg.DisableFallback && e.losesMilliseconds(spec) {
-			e.fallbacks.Inc()
-			return e.make(ctx, e.prometheus, q, spec)
+		if !e.cfg.DisableFallback {
+			return e.carefully(ctx, q, spec)
 		}
-		query, err := e.make(ctx, e.thanos, q, spec)
-		if err == nil || !thanosengine.IsUnimplemented(err) || e.cfg.DisableFallback {
+		query, err := e.peers.query(ctx, q, spec, e.queryOptions(spec))
+		if query != nil || err != nil {
 			return query, err
 		}
-		e.fallbacks.Inc()
-		return e.make(ctx, e.prometheus, q, spec)
+		return e.make(ctx, e.thanos, q, spec)
 	}
 	return nil, fmt.Errorf("engine %q is unknown", name)
 }
 
-// losesMilliseconds tells whether promql-engine would answer with a rounded time: timestamp() of anything but a
-// selector is the time of the evaluation, and there it forgets the milliseconds.
-func (e *Engines) losesMilliseconds(spec grpcapi.QuerySpec) bool {
-	if !strings.Contains(spec.Text, "timestamp") ||
-		spec.Start.UnixMilli()%1000 == 0 && spec.Step.Milliseconds()%1000 == 0 {
-		return false
+// carefully prepares a query of promql-engine, or of the other where the answers are known to differ or there would be none.
+func (e *Engines) carefully(ctx context.Context, q storage.Queryable, spec grpcapi.QuerySpec) (promql.Query, error) {
+	again := func(ctx context.Context) (promql.Query, error) {
+		e.fallbacks.Inc()
+		return e.exact(ctx, q, spec)
 	}
-	expr, err := e.Parse(spec.Text)
+	c := &careful{again: again}
+	from := q
+	// Where the expression is wrong the engine says so, in its own words.
+	if expr, err := e.Parse(spec.Text); err == nil {
+		if e.differs(expr, spec) {
+			return again(ctx)
+		}
+		if matchesVectors(expr) {
+			c.kinds = &kinds{}
+			from = watched{q, c.kinds}
+		}
+	}
+	query, err := e.peers.query(ctx, from, spec, e.queryOptions(spec))
+	if query == nil && err == nil {
+		query, err = e.make(ctx, e.thanos, from, spec)
+	}
 	if err != nil {
-		return false // the engine says so, in its own words
+		if thanosengine.IsUnimplemented(err) {
+			return again(ctx)
+		}
+		return nil, err
 	}
-	found := false
-	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
-		call, ok := n.(*parser.Call)
-		if !ok || call.Func.Name != "timestamp" || len(call.Args) == 0 {
-			return nil
-		}
-		arg := call.Args[0]
-		for {
-			inner, ok := arg.(*parser.ParenExpr)
-			if !ok {
-				break
-			}
-			arg = inner.Expr
-		}
-		if _, ok := arg.(*parser.VectorSelector); !ok {
-			found = true
-		}
-		return nil
-	})
-	return found
+	c.Query = query
+	return c, nil
+}
+
+// exact prepares a query of Prometheus' engine.
+func (e *Engines) exact(ctx context.Context, q storage.Queryable, spec grpcapi.QuerySpec) (promql.Query, error) {
+	query, err := e.make(ctx, e.prometheus, q, spec)
+	if err != nil || spec.Step <= 0 {
+		return query, err
+	}
+	return &inPieces{Query: query, spec: spec, make: func(ctx context.Context, spec grpcapi.QuerySpec) (promql.Query, error) {
+		return e.make(ctx, e.prometheus, q, spec)
+	}}, nil
 }
 
 func (e *Engines) make(ctx context.Context, m maker, q storage.Queryable, spec grpcapi.QuerySpec) (promql.Query, error) {
-	opts := promql.NewPrometheusQueryOpts(spec.PerStepStats, e.lookback(spec))
+	opts := e.queryOptions(spec)
 	if spec.Step > 0 {
 		return m.NewRangeQuery(ctx, q, opts, spec.Text, spec.Start, spec.End, spec.Step)
 	}
 	return m.NewInstantQuery(ctx, q, opts, spec.Text, spec.Start)
+}
+
+func (e *Engines) queryOptions(spec grpcapi.QuerySpec) promql.QueryOpts {
+	return promql.NewPrometheusQueryOpts(spec.PerStepStats, e.lookback(spec))
 }

@@ -107,15 +107,18 @@ func elements(t *testing.T, data []byte) []any {
 	return []any{one}
 }
 
-// Known difference: see the record on the two engines. If it goes away, the
-// fall-back advice in the docs can go too.
-func TestOnlyPrometheusMergesSeriesThatGetTheSameLabelsAtDifferentTimes(t *testing.T) {
+// Known difference: without the fall-back, promql-engine refuses such series.
+func TestSeriesThatGetTheSameLabelsAtDifferentTimesAreOne(t *testing.T) {
 	t.Parallel()
 	e := newEngines(t, nil, nil)
+	strict := newEngines(t, func(c *engine.Config) { c.DisableFallback = true }, nil)
 	for _, expr := range []string{
 		`label_replace({__name__=~"early|late"}, "__name__", "same", "", "")`,
 		`label_join({__name__=~"early|late"}, "__name__", "", "job")`,
 		`-{__name__=~"early|late"}`,
+		// Those Prometheus' own engine refuses in this version, as a whole.
+		`max_over_time({__name__=~"early|late"}[1m])`,
+		`rate({__name__=~"early|late"}[2m])`,
 	} {
 		t.Run(expr, func(t *testing.T) {
 			// The lookback of one minute keeps the two from overlapping.
@@ -128,8 +131,23 @@ func TestOnlyPrometheusMergesSeriesThatGetTheSameLabelsAtDifferentTimes(t *testi
 			require.Len(t, m, 1, "one series of both")
 			spec.Engine = promapi.EngineThanos
 			res, _ = run(t, e, spec)
-			require.ErrorContains(t, res.Err, "same labelset")
+			require.NoError(t, res.Err)
+			require.Equal(t, m.String(), res.Value.String())
+			res, _ = run(t, strict, spec)
+			require.ErrorContains(t, res.Err, "same labelset", "once this fails the fall-back can go")
 		})
+	}
+}
+
+func TestSeriesWithTheSameLabelsAtTheSameTimeAreAnError(t *testing.T) {
+	t.Parallel()
+	e := newEngines(t, nil, nil)
+	for _, name := range []promapi.Engine{promapi.EnginePrometheus, promapi.EngineThanos} {
+		// With a lookback of an hour the two overlap.
+		spec := ranged(`-{__name__=~"early|late"}`, name)
+		spec.LookbackDelta = time.Hour
+		res, _ := run(t, e, spec)
+		require.ErrorContains(t, res.Err, "same labelset")
 	}
 }
 

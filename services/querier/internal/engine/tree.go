@@ -17,7 +17,7 @@ var ErrNoTree = errors.New("only the thanos engine explains and analyzes queries
 
 // Explain returns the operator tree of a query that was prepared, run or not.
 func Explain(q promql.Query) (*promtypes.Explanation, error) {
-	x, ok := q.(thanosengine.ExplainableQuery)
+	x, ok := tree(q).(thanosengine.ExplainableQuery)
 	if !ok {
 		return nil, ErrNoTree
 	}
@@ -40,7 +40,7 @@ func explanation(n *thanosengine.ExplainOutputNode) promtypes.Explanation {
 // given selects of the query is shown where the series of a selector come in: at the operator that reads
 // ahead of the selector, else at the selector.
 func Analyze(q promql.Query, costs []selects.SelectStats) (*promtypes.Analysis, error) {
-	x, ok := q.(thanosengine.ExplainableQuery)
+	x, ok := tree(q).(thanosengine.ExplainableQuery)
 	if !ok {
 		return nil, ErrNoTree
 	}
@@ -89,7 +89,7 @@ func fanout(operator string, costs []selects.SelectStats) []promtypes.FanoutResu
 		for _, s := range c.Stores {
 			out = append(out, promtypes.FanoutResult{
 				EndpointAddr: s.Addr, Duration: s.Elapsed.String(), BytesProcessed: s.Bytes,
-				NumResponses: s.Frames, Series: s.Series, Chunks: s.Chunks,
+				NumResponses: s.Frames, Series: s.Series, Chunks: s.Chunks, Samples: s.Samples,
 			})
 		}
 	}

@@ -41,6 +41,8 @@ type Store struct {
 	Hang      bool
 	// Ignore makes the store ignore shards and replica labels, as one that does not support them.
 	Ignore bool
+	// Cut makes the store cut chunks to the range of the request, as Prometheus' remote read does.
+	Cut bool
 	// Requests, if set, gets each Series request.
 	Requests chan *thanos.SeriesRequest
 }
@@ -116,6 +118,12 @@ func (s *storeServer) matching(req *thanos.SeriesRequest, ms []*labels.Matcher, 
 		chks := slices.DeleteFunc(slices.Clone(sr.Chunks), func(c chunks.AggrChunk) bool {
 			return c.MaxTime < req.GetMinTime() || c.MinTime > req.GetMaxTime()
 		})
+		if s.Cut && !req.GetSkipChunks() {
+			for i := range chks {
+				chks[i] = cut(chks[i], req.GetMinTime(), req.GetMaxTime())
+			}
+			chks = slices.DeleteFunc(chks, func(c chunks.AggrChunk) bool { return c.MinTime > c.MaxTime })
+		}
 		if len(chks) == 0 {
 			continue
 		}
@@ -126,6 +134,31 @@ func (s *storeServer) matching(req *thanos.SeriesRequest, ms []*labels.Matcher, 
 	}
 	slices.SortStableFunc(out, func(a, b storeapi.Series) int { return labels.Compare(a.Labels, b.Labels) })
 	return out
+}
+
+// cut returns what is in a chunk of floats between mint and maxt; where that is nothing, it ends before it begins.
+func cut(c chunks.AggrChunk, mint, maxt int64) chunks.AggrChunk {
+	if c.MinTime >= mint && c.MaxTime <= maxt {
+		return c
+	}
+	old, err := chunkenc.FromData(chunkenc.EncXOR, c.Raw.Data)
+	if err != nil {
+		panic(err) // no chunk of a test is broken
+	}
+	out := chunkenc.NewXORChunk()
+	app, err := out.Appender()
+	if err != nil {
+		panic(err)
+	}
+	c.MinTime, c.MaxTime = maxt, mint
+	for it := old.Iterator(nil); it.Next() != chunkenc.ValNone; {
+		if t, v := it.At(); t >= mint && t <= maxt {
+			app.Append(t, v)
+			c.MinTime, c.MaxTime = min(c.MinTime, t), max(c.MaxTime, t)
+		}
+	}
+	c.Raw = chunks.Chunk{Encoding: chunkenc.EncXOR, Data: out.Bytes()}
+	return c
 }
 
 func (s *storeServer) LabelNames(ctx context.Context, req *thanos.LabelNamesRequest, ms []*labels.Matcher) (*thanos.LabelNamesResponse, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/querier/internal/deadline"
+	"github.com/promontory-io/promontory/services/querier/internal/receipt"
 )
 
 // LabelNames returns the names that any store knows, sorted, unique and cut to the
@@ -20,7 +21,7 @@ import (
 func (p *Proxy) LabelNames(ctx context.Context, req *thanos.LabelNamesRequest, ms []*labels.Matcher, opts Options) (*thanos.LabelNamesResponse, error) {
 	abort := storeapi.Strategy(req.GetPartialResponseDisabled(), req.GetPartialResponseStrategy()) == thanos.PartialResponseStrategy_ABORT
 	q := query{mint: req.GetStart(), maxt: req.GetEnd(), ms: ms, storeMatchers: opts.StoreMatchers, relabel: p.cfg.Relabel}
-	names, warnings, err := p.labels(ctx, q, abort, req.GetLimit(), opts.Stats, func(ctx context.Context, t target, ms []*thanos.LabelMatcher) ([]string, []string, error) {
+	names, warnings, err := p.labels(ctx, q, abort, req.GetLimit(), opts, func(ctx context.Context, t target, ms []*thanos.LabelMatcher) ([]string, []string, error) {
 		r := &thanos.LabelNamesRequest{
 			PartialResponseDisabled: abort, PartialResponseStrategy: strategy(abort),
 			Start: req.GetStart(), End: req.GetEnd(), Hints: req.GetHints(), Matchers: ms, Limit: req.GetLimit(),
@@ -49,7 +50,7 @@ func (p *Proxy) LabelValues(ctx context.Context, req *thanos.LabelValuesRequest,
 	}
 	abort := storeapi.Strategy(req.GetPartialResponseDisabled(), req.GetPartialResponseStrategy()) == thanos.PartialResponseStrategy_ABORT
 	q := query{mint: req.GetStart(), maxt: req.GetEnd(), ms: ms, storeMatchers: opts.StoreMatchers, relabel: p.cfg.Relabel}
-	values, warnings, err := p.labels(ctx, q, abort, req.GetLimit(), opts.Stats, func(ctx context.Context, t target, ms []*thanos.LabelMatcher) ([]string, []string, error) {
+	values, warnings, err := p.labels(ctx, q, abort, req.GetLimit(), opts, func(ctx context.Context, t target, ms []*thanos.LabelMatcher) ([]string, []string, error) {
 		resp, err := t.Store.Client.LabelValues(ctx, &thanos.LabelValuesRequest{
 			Label: req.GetLabel(), PartialResponseDisabled: abort, PartialResponseStrategy: strategy(abort),
 			Start: req.GetStart(), End: req.GetEnd(), Matchers: ms, Limit: req.GetLimit(),
@@ -66,7 +67,7 @@ func (p *Proxy) LabelValues(ctx context.Context, req *thanos.LabelValuesRequest,
 type labelCall func(ctx context.Context, t target, ms []*thanos.LabelMatcher) (found, warnings []string, err error)
 
 // labels puts a label call to all stores that q concerns and joins the answers.
-func (p *Proxy) labels(ctx context.Context, q query, abort bool, limit int64, stats *Stats, call labelCall) (found, warnings []string, err error) {
+func (p *Proxy) labels(ctx context.Context, q query, abort bool, limit int64, opts Options, call labelCall) (found, warnings []string, err error) {
 	if err := storeapi.CheckRange(q.mint, q.maxt); err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +77,20 @@ func (p *Proxy) labels(ctx context.Context, q query, abort bool, limit int64, st
 	}
 	q.ms = rest
 	ask, missing, _ := pick(p.source.Endpoints(), q)
-	if warnings, err = p.reportMissing(missing, q, abort, stats); err != nil {
+	ask, missing = p.admit(ask, missing)
+	accounts := make([]receipt.Store, len(ask), len(ask)+len(missing))
+	for i, t := range ask {
+		accounts[i] = t.contribution()
+	}
+	accounts = append(accounts, lostStores(missing)...)
+	defer func() {
+		settle(q, slices.Concat(ask, missing), accounts, opts.ReplicaLabels)
+		opts.add(accounts)
+	}()
+	if warnings, err = reportMissing(missing, q, abort); err != nil {
+		for _, t := range ask {
+			t.call.Dropped()
+		}
 		return nil, nil, err
 	}
 	callers := ctx
@@ -89,14 +103,10 @@ func (p *Proxy) labels(ctx context.Context, q query, abort bool, limit int64, st
 			a := &answers[i]
 			start := time.Now()
 			a.found, a.warnings, a.err = p.askLabels(ctx, t, append(slices.Clip(q.ms), t.extra...), call)
-			st := StoreStats{Addr: t.Addr, StreamStats: storeapi.StreamStats{Frames: 1, FirstFrame: time.Since(start), Elapsed: time.Since(start)}}
-			if a.err != nil {
-				st.Missing, st.Err = true, a.err.Error()
-				if abort {
-					cancel() // nobody needs the others any more
-				}
+			a.account(&accounts[i], t, time.Since(start))
+			if a.err != nil && abort {
+				cancel() // nobody needs the others any more
 			}
-			stats.Add(st)
 		})
 	}
 	wg.Wait()
@@ -104,7 +114,11 @@ func (p *Proxy) labels(ctx context.Context, q query, abort bool, limit int64, st
 		if answers[i].err == nil {
 			continue
 		}
-		if err := deadline.Over(callers, answers[i].err); err != nil {
+		err := deadline.Over(callers, answers[i].err)
+		if err == nil && abort && errors.Is(answers[i].err, storeapi.ErrLate) {
+			err = context.DeadlineExceeded
+		}
+		if err != nil {
 			return nil, nil, fmt.Errorf("%w while waiting for %s", err, ask[i].Describe())
 		}
 	}
@@ -119,18 +133,44 @@ func (p *Proxy) labels(ctx context.Context, q query, abort bool, limit int64, st
 	return found, append(warnings, more...), nil
 }
 
-// askLabels puts the call to one store within the response timeout.
+// askLabels puts the call to one store within the response timeout and its share of the request's time.
 func (p *Proxy) askLabels(ctx context.Context, t target, ms []*labels.Matcher, call labelCall) ([]string, []string, error) {
+	if at, _, ok := deadline.Leaf(ctx); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, at, storeapi.ErrLate)
+		defer cancel()
+	}
 	if d := p.cfg.ResponseTimeout; d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, d, fmt.Errorf("%w of %s", storeapi.ErrFrameTimeout, d))
 		defer cancel()
 	}
 	found, warnings, err := call(ctx, t, storeapi.WireMatchers(ms))
-	if cause := context.Cause(ctx); err != nil && errors.Is(cause, storeapi.ErrFrameTimeout) {
+	if cause := context.Cause(ctx); err != nil && (errors.Is(cause, storeapi.ErrFrameTimeout) || errors.Is(cause, storeapi.ErrLate)) {
 		err = cause
 	}
 	return found, warnings, err
+}
+
+// account closes the books on a call and tells how the store did.
+func (a *labelAnswer) account(out *receipt.Store, t target, took time.Duration) {
+	out.StreamStats = storeapi.StreamStats{Frames: 1, FirstFrame: took, Elapsed: took}
+	out.Warnings = a.warnings
+	switch {
+	case a.err != nil:
+		out.Frames, out.FirstFrame = 0, 0
+		out.State, out.Err = receipt.Failed, a.err.Error()
+	case len(a.warnings) > 0:
+		out.State = receipt.Warned
+	}
+	switch {
+	case a.err == nil:
+		t.call.Succeeded(took)
+	case isFault(a.err):
+		t.call.Failed(a.err)
+	default:
+		t.call.Dropped()
+	}
 }
 
 type labelAnswer struct {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
+	"github.com/promontory-io/promontory/services/querier/internal/health"
 )
 
 // addressLabel is the label that store matchers match on.
@@ -22,6 +23,10 @@ type target struct {
 	*endpoints.Endpoint
 	// extra restricts the request to the databases that the selector picked.
 	extra []*labels.Matcher
+	// call is the call to it that was admitted, nil for one that is not asked.
+	call *health.Call
+	// err is why it is not asked.
+	err error
 }
 
 // query is what decides about stores.
@@ -168,6 +173,25 @@ func setMatchers(sets []labels.Labels) []*labels.Matcher {
 		out = append(out, labels.MustNewMatcher(labels.MatchRegexp, name, strings.Join(vs, "|")))
 	}
 	return out
+}
+
+// admit moves those stores to missing that fail so often that asking them is no use.
+func (p *Proxy) admit(ask, missing []target) (admitted, lost []target) {
+	for i := range missing {
+		missing[i].err = missing[i].Err
+	}
+	for _, t := range ask {
+		call, err := p.cfg.Health.Admit(t.Addr)
+		if err != nil && !t.Strict {
+			t.err = err
+			missing = append(missing, t)
+			continue
+		}
+		t.call = call
+		ask[len(admitted)] = t
+		admitted = ask[:len(admitted)+1]
+	}
+	return admitted, missing
 }
 
 // missingText says what an answer may lack without the store t.

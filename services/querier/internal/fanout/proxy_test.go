@@ -24,6 +24,7 @@ import (
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
 	"github.com/promontory-io/promontory/services/querier/internal/fakepeer"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
+	"github.com/promontory-io/promontory/services/querier/internal/receipt"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,7 +85,7 @@ func TestSeriesOfAllStoresAreMergedInOrder(t *testing.T) {
 	t.Parallel()
 	a := fakepeer.StartStore(t, &fakepeer.Store{External: lset("replica", "a"), Series: ups(t, 3, 0)})
 	b := fakepeer.StartStore(t, &fakepeer.Store{External: lset("replica", "b"), Series: ups(t, 2, 0)})
-	stats := &fanout.Stats{}
+	stats := &receipt.Stats{}
 	got := read(t.Context(), newProxy(fanout.Config{}, a, b), request(), fanout.Options{Stats: stats}, up)
 	require.NoError(t, got.err)
 	require.Empty(t, got.warnings)
@@ -95,7 +96,7 @@ func TestSeriesOfAllStoresAreMergedInOrder(t *testing.T) {
 	}, got.series)
 	total := int64(0)
 	for _, s := range stats.All() {
-		require.False(t, s.Missing)
+		require.False(t, s.Missing())
 		require.Positive(t, s.Bytes)
 		require.Positive(t, s.FirstFrame)
 		total += s.Series
@@ -224,7 +225,7 @@ func TestAStoreThatFailsIsNamedAndTheRestGoesOn(t *testing.T) {
 			bad := tc.start(t)
 			good := fakepeer.StartStore(t, &fakepeer.Store{External: lset("replica", "good"), Series: ups(t, 3, 0)})
 			p := newProxy(fanout.Config{ResponseTimeout: 300 * time.Millisecond}, bad, good)
-			stats := &fanout.Stats{}
+			stats := &receipt.Stats{}
 			got := read(t.Context(), p, request(), fanout.Options{Stats: stats}, up)
 			require.NoError(t, got.err)
 			require.Len(t, got.warnings, 1)
@@ -240,7 +241,7 @@ func TestAStoreThatFailsIsNamedAndTheRestGoesOn(t *testing.T) {
 			}
 			require.Equal(t, 3, goodSeries, "of %v", got.series)
 			for _, s := range stats.All() {
-				require.Equal(t, s.Addr == bad.Addr, s.Missing, s.Addr)
+				require.Equal(t, s.Addr == bad.Addr, s.Missing(), s.Addr)
 			}
 
 			got = read(t.Context(), p, request(abort), fanout.Options{}, up)
@@ -344,7 +345,7 @@ func TestOnlyStoresThatCanHaveAnAnswerAreAsked(t *testing.T) {
 			if req == nil {
 				req = request()
 			}
-			stats := &fanout.Stats{}
+			stats := &receipt.Stats{}
 			opts := tc.opts
 			opts.Stats = stats
 			got := read(t.Context(), newProxy(tc.cfg, eu, us, late), req, opts, append(tc.ms, up)...)
@@ -399,7 +400,7 @@ func TestEmptyStreamsAreCounted(t *testing.T) {
 # HELP thanos_proxy_store_empty_stream_responses_total Streams of stores that ended well without a series: the store was asked in vain.
 # TYPE thanos_proxy_store_empty_stream_responses_total counter
 thanos_proxy_store_empty_stream_responses_total 1
-`)))
+`), "thanos_proxy_store_empty_stream_responses_total"))
 }
 
 func TestLabelCallsJoinAnswersAndNameWhoFails(t *testing.T) {

@@ -3,20 +3,21 @@ package fanout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/promontory-io/promontory/libs/dedup"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/querier/internal/deadline"
+	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
+	"github.com/promontory-io/promontory/services/querier/internal/receipt"
 )
 
 // Series returns the merged series of all stores that ms and the time range of req
-// concern. ms stand for the matchers of the message. Of req, hints, step and range are not passed on.
+// concern. ms stand for the matchers of the message. Of req, hints, step and range are not passed on. A store that is
+// still waited for when most of the time of ctx is over is given up, so that the rest can be answered.
 //
 // It returns before stores have answered. Failures of stores are warnings of the stream, or its
 // error (ErrAborted) under the strategy ABORT; the end of ctx is always its error. The returned
@@ -42,20 +43,24 @@ func (p *Proxy) Series(ctx context.Context, req *thanos.SeriesRequest, ms []*lab
 	if decidedByLabels(ask, rest) {
 		return nil, storeapi.Invalidf("no matchers left besides those on external labels in %s", storeapi.FormatMatchers(ms))
 	}
-	warnings, err := p.reportMissing(missing, q, abort, opts.Stats)
+	ask, missing = p.admit(ask, missing)
+	warnings, err := reportMissing(missing, q, abort)
+	m := &merge{
+		proxy: p, ctx: ctx, query: q, targets: ask, missing: missing, abort: abort, opts: opts,
+		replicaLabels: req.GetWithoutReplicaLabels(), early: warnings,
+	}
 	if err != nil {
+		m.account()
 		return nil, err
 	}
-	m := &merge{proxy: p, ctx: ctx, query: q, targets: ask, abort: abort, stats: opts.Stats, early: warnings}
 	m.Stream = storeapi.Limit(storeapi.Merge(m.open(req), storeapi.MergeOptions{OnError: m.onError}), req.GetLimit())
 	return m, nil
 }
 
 // reportMissing turns stores that cannot be asked into warnings, or into the error of the request.
-func (p *Proxy) reportMissing(missing []target, q query, abort bool, stats *Stats) (warnings []string, err error) {
+func reportMissing(missing []target, q query, abort bool) (warnings []string, err error) {
 	for _, t := range missing {
-		text := t.missingText(q, t.Err)
-		stats.Add(StoreStats{Addr: t.Addr, Missing: true, Err: t.Err.Error()})
+		text := t.missingText(q, t.err)
 		if abort {
 			return nil, storeapi.Abortedf("%s", text)
 		}
@@ -67,15 +72,17 @@ func (p *Proxy) reportMissing(missing []target, q query, abort bool, stats *Stat
 // merge is the answer to one request.
 type merge struct {
 	storeapi.Stream
-	proxy   *Proxy
-	ctx     context.Context //nolint:containedctx // that of the request, whose stream this is
-	query   query
-	targets []target
-	sources []*source
-	abort   bool
-	stats   *Stats
-	early   []string // warnings known from the start
-	closed  bool
+	proxy         *Proxy
+	ctx           context.Context //nolint:containedctx // that of the request, whose stream this is
+	query         query
+	targets       []target
+	missing       []target
+	sources       []*source
+	abort         bool
+	opts          Options
+	replicaLabels []string
+	early         []string // warnings known from the start
+	closed        bool
 }
 
 // Warnings puts what was known from the start first.
@@ -93,26 +100,55 @@ func (m *merge) Close() {
 	}
 	m.closed = true
 	m.Stream.Close()
-	for _, s := range m.sources {
-		st := StoreStats{Addr: s.target.Addr, StreamStats: s.client.Stats()}
-		if s.failed != nil {
-			st.Missing, st.Err = true, s.failed.Error()
+	m.account()
+}
+
+// account adds what each store contributed, and what is missing, to the stats of the request.
+func (m *merge) account() {
+	accounts := make([]receipt.Store, 0, len(m.targets)+len(m.missing))
+	targets := m.targets
+	if len(m.sources) == 0 {
+		for _, t := range targets {
+			t.call.Dropped() // another one was missing, so nobody was asked
 		}
-		m.stats.Add(st)
+		targets = nil
 	}
+	for _, s := range m.sources {
+		accounts = append(accounts, s.account())
+	}
+	accounts = append(accounts, lostStores(m.missing)...)
+	settle(m.query, slices.Concat(targets, m.missing), accounts, m.replicaLabels)
+	m.opts.add(accounts)
+}
+
+func (o *Options) add(accounts []receipt.Store) {
+	if o.Queued != nil {
+		queued := o.Queued()
+		for i := range accounts {
+			accounts[i].Queued = queued
+		}
+	}
+	o.Stats.Add(accounts...)
 }
 
 // onError decides about the failure of stream i.
 func (m *merge) onError(i int, err error) (string, error) {
 	s := m.sources[i]
+	if spent := (overspent{}); errors.As(err, &spent) {
+		return "", spent.error
+	}
 	switch ctxErr := deadline.Over(m.ctx, err); {
 	case errors.Is(ctxErr, context.DeadlineExceeded):
 		// This is the stream that was being waited for.
-		return "", fmt.Errorf("%w while waiting for %s", ctxErr, s.target.Describe())
+		s.failed = err
+		return "", s.late(ctxErr)
 	case ctxErr != nil:
 		return "", ctxErr // the caller gave up: no store is to blame
 	}
 	s.failed = err
+	if m.abort && errors.Is(err, storeapi.ErrLate) {
+		return "", s.late(context.DeadlineExceeded)
+	}
 	text := s.target.missingText(m.query, err)
 	if m.abort {
 		return "", storeapi.Abortedf("%s", text)
@@ -128,6 +164,12 @@ func (m *merge) open(req *thanos.SeriesRequest) []storeapi.Stream {
 		streams[i], m.sources[i] = m.openOne(req, t)
 	}
 	return streams
+}
+
+// cutsChunks reports whether a store answers from Prometheus' remote read, which cuts chunks to the
+// range asked for, or may ask somebody who does.
+func cutsChunks(t target) bool {
+	return t.ComponentType == endpoints.ComponentSidecar || t.ComponentType == endpoints.ComponentQuery
 }
 
 // openOne starts the stream of one store and adds what that store cannot do itself.
@@ -160,15 +202,37 @@ func (m *merge) openOne(req *thanos.SeriesRequest, t target) (storeapi.Stream, *
 	if len(remove) > 0 || shard != nil {
 		r.Limit = 0 // what is cut off there might be what is left here
 	}
-	client := t.Store.Client.Series(m.ctx, r, storeapi.StreamOptions{
-		FrameTimeout: m.proxy.cfg.ResponseTimeout, Ahead: m.proxy.cfg.ReadAhead,
-	})
-	s := &source{client: client, target: t, abort: m.abort, empty: m.proxy.metrics.emptyStreams.Inc}
+	if m.opts.GatewayStats {
+		r.Hints = gatewayHints()
+	}
+	if m.opts.WholeChunks && cutsChunks(t) {
+		r.MinTime, r.MaxTime = dedup.Uncut(r.GetMinTime(), r.GetMaxTime())
+	}
+	s := &source{call: m.call(t, r), target: t, abort: m.abort, empty: m.proxy.metrics.emptyStreams.Inc}
 	var out storeapi.Stream = s
 	if len(remove) > 0 {
 		out = storeapi.WithoutLabels(out, remove)
 	}
 	return storeapi.FilterShard(out, shard), s
+}
+
+// call asks one store, or one replica of a group and perhaps another.
+func (m *merge) call(t target, r *thanos.SeriesRequest) call {
+	opts := storeapi.StreamOptions{FrameTimeout: m.proxy.cfg.ResponseTimeout, Ahead: m.proxy.cfg.ReadAhead}
+	opts.Deadline, opts.Grace, _ = deadline.Leaf(m.ctx)
+	if f := m.opts.OnFrame; f != nil {
+		opts.OnFrame = func(bytes int) error {
+			if err := f(bytes); err != nil {
+				return overspent{err}
+			}
+			return nil
+		}
+	}
+	open := func() *storeapi.ClientStream { return t.Store.Client.Series(m.ctx, r, opts) }
+	if t.Group {
+		return m.proxy.hedge(m.ctx, t.Addr, open)
+	}
+	return plain{open()}
 }
 
 func strategy(abort bool) thanos.PartialResponseStrategy {
@@ -177,52 +241,3 @@ func strategy(abort bool) thanos.PartialResponseStrategy {
 	}
 	return thanos.PartialResponseStrategy_WARN
 }
-
-// source is the stream of one store. Where nothing may be missing, a warning of the store ends it.
-type source struct {
-	client  *storeapi.ClientStream
-	target  target
-	abort   bool
-	any     bool
-	err     error
-	failed  error
-	empty   func()
-	counted bool
-}
-
-var _ storeapi.Stream = (*source)(nil)
-
-func (s *source) Next() bool {
-	if s.err != nil {
-		return false
-	}
-	ok := s.client.Next()
-	if s.abort {
-		if w := s.client.Warnings(); len(w) > 0 {
-			s.err = errors.New(w[0])
-			return false
-		}
-	}
-	switch {
-	case ok:
-		s.any = true
-	case !s.any && !s.counted && s.client.Err() == nil:
-		s.counted = true
-		s.empty()
-	}
-	return ok
-}
-
-func (s *source) At() *storeapi.Series { return s.client.At() }
-
-func (s *source) Err() error {
-	if s.err != nil {
-		return s.err
-	}
-	return s.client.Err()
-}
-
-// Warnings are those of the store with its name, which it does not know itself.
-func (s *source) Warnings() []string  { return s.target.Said(s.client.Warnings()) }
-func (s *source) Hints() []*anypb.Any { return s.client.Hints() }
-func (s *source) Close()              { s.client.Close() }

@@ -17,6 +17,7 @@ import (
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/querier/internal/deadline"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
+	"github.com/promontory-io/promontory/services/querier/internal/receipt"
 )
 
 // inquiry is one question to all peers that serve an API.
@@ -30,6 +31,8 @@ type inquiry[R any] struct {
 	open func(ctx context.Context, e *endpoints.Endpoint) (grpc.ServerStreamingClient[R], error)
 	// warning is the warning in a message, empty for content.
 	warning func(*R) string
+	// mint and maxt are the range asked for, Unix milliseconds; 0 where the API knows no time.
+	mint, maxt int64
 }
 
 // answer is what one peer said.
@@ -38,6 +41,40 @@ type answer[R any] struct {
 	messages []*R
 	warnings []string
 	err      error
+	// asked is false for a peer that could not be.
+	asked bool
+	// first and took are from the call to the first message and to the end.
+	first, took time.Duration
+}
+
+// account is what the call to the peer cost, and what is missing without it.
+func (a *answer[R]) account(q inquiry[R]) receipt.Store {
+	out := receipt.Store{
+		Addr: a.from.Addr, Component: a.from.ComponentType, LabelSets: a.from.LabelSets, Warnings: a.warnings,
+		StreamStats: storeapi.StreamStats{Frames: int64(len(a.messages) + len(a.warnings)), FirstFrame: a.first, Elapsed: a.took},
+	}
+	reason := ""
+	switch {
+	case a.err != nil:
+		out.State, out.Err, reason = receipt.Failed, a.err.Error(), a.err.Error()
+		if !a.asked {
+			out.State = receipt.Lost
+		}
+	case len(a.warnings) > 0:
+		out.State, reason = receipt.Warned, a.warnings[0]
+	default:
+		return out
+	}
+	sets := a.from.LabelSets
+	if len(sets) == 0 {
+		sets = []labels.Labels{labels.EmptyLabels()}
+	}
+	for _, set := range sets {
+		out.Gaps = append(out.Gaps, receipt.Gap{
+			Addr: a.from.Addr, Component: a.from.ComponentType, Labels: set, MinTime: q.mint, MaxTime: q.maxt, Reason: q.what + ": " + reason,
+		})
+	}
+	return out
 }
 
 // ask puts q to all peers at once and returns the messages in the order of the list of peers.
@@ -59,8 +96,11 @@ func ask[R any](ctx context.Context, g *Gatherer, q inquiry[R]) ([]*R, []string,
 			a.err = e.Err
 			continue
 		}
+		a.asked = true
 		wg.Go(func() {
+			begin := time.Now()
 			a.err = a.read(ctx, g.cfg.ResponseTimeout, q)
+			a.took = time.Since(begin)
 			if a.err != nil && q.strategy == thanos.PartialResponseStrategy_ABORT {
 				cancel() // nobody needs the others any more
 			}
@@ -68,10 +108,17 @@ func ask[R any](ctx context.Context, g *Gatherer, q inquiry[R]) ([]*R, []string,
 	}
 	wg.Wait()
 	for _, a := range answers {
+		receipt.From(callers).Add(a.account(q))
+	}
+	for _, a := range answers {
 		if a.err == nil {
 			continue
 		}
-		if err := deadline.Over(callers, a.err); err != nil {
+		err := deadline.Over(callers, a.err)
+		if err == nil && q.strategy == thanos.PartialResponseStrategy_ABORT && errors.Is(a.err, storeapi.ErrLate) {
+			err = context.DeadlineExceeded
+		}
+		if err != nil {
 			return nil, nil, fmt.Errorf("fetch %s: %w while waiting for %s", q.what, err, a.from.Describe())
 		}
 	}
@@ -84,11 +131,15 @@ func (a *answer[R]) read(ctx context.Context, timeout time.Duration, q inquiry[R
 	defer cancel(nil)
 	errTimeout := fmt.Errorf("no answer within the response timeout of %s", timeout)
 	explain := func(err error) error {
-		if errors.Is(context.Cause(ctx), errTimeout) {
-			return errTimeout
+		if cause := context.Cause(ctx); errors.Is(cause, errTimeout) || errors.Is(cause, storeapi.ErrLate) {
+			return cause
 		}
 		return storeapi.FromStatus(err)
 	}
+	if end, _, ok := deadline.Leaf(ctx); ok {
+		defer time.AfterFunc(time.Until(end), func() { cancel(storeapi.ErrLate) }).Stop()
+	}
+	begin := time.Now()
 	watch := func() func() bool {
 		if timeout <= 0 {
 			return func() bool { return true }
@@ -110,6 +161,9 @@ func (a *answer[R]) read(ctx context.Context, timeout time.Duration, q inquiry[R
 		}
 		if err != nil {
 			return explain(err)
+		}
+		if a.first == 0 {
+			a.first = time.Since(begin)
 		}
 		if w := q.warning(m); w != "" {
 			a.warnings = append(a.warnings, w)

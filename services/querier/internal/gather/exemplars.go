@@ -53,6 +53,7 @@ func (g *Gatherer) ExemplarAnswers(ctx context.Context, req *thanos.ExemplarsReq
 			return thanos.NewExemplarsClient(e.Conn).Exemplars(ctx, r)
 		},
 		warning: (*thanos.ExemplarsResponse).GetWarning,
+		mint:    req.GetStart(), maxt: req.GetEnd(),
 	})
 	if err != nil {
 		return nil, nil, err

@@ -28,6 +28,14 @@ type QuerySpec struct {
 	MaxSourceResolution time.Duration
 	// PerStepStats asks for statistics of each step.
 	PerStepStats bool
+	// Remote allows peers to evaluate parts of the query, in distributed mode; nil for a query that has to read series here.
+	Remote *RemoteSpec
+}
+
+// RemoteSpec is what peers are told that evaluate parts of a query, replicas always merged.
+type RemoteSpec struct {
+	ReplicaLabels   []string
+	PartialResponse bool
 }
 
 // Engine evaluates PromQL.

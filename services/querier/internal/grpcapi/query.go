@@ -9,9 +9,12 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"google.golang.org/grpc"
 
+	"github.com/promontory-io/promontory/libs/service/requestctx"
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/libs/tenancy"
 	prometheuscopy "github.com/promontory-io/promontory/proto/gen/prometheus_copy"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
+	"github.com/promontory-io/promontory/services/querier/internal/active"
 	"github.com/promontory-io/promontory/services/querier/internal/selects"
 )
 
@@ -143,12 +146,27 @@ func evaluate[M any](s *queryServer, req request, spec QuerySpec, resolution tim
 	if l := req.GetLookbackDeltaSeconds(); l > 0 {
 		spec.LookbackDelta = time.Duration(l) * time.Second
 	}
+	if spec.Text, err = s.restrict(ctx, spec.Text); err != nil {
+		return storeapi.ToStatus(err)
+	}
+	ctx, running, err := s.begin(ctx, spec)
+	if err != nil {
+		return storeapi.ToStatus(err)
+	}
+	defer running.End()
+	opts.Spend = running.Spend
 	query, err := s.deps.Engine.NewQuery(ctx, s.deps.Selects.Queryable(opts), spec)
 	if err != nil {
 		return err // as it is: peers see the parser's text under the code Unknown
 	}
 	defer query.Close()
+	leave, err := s.deps.Gate.Enter(ctx)
+	if err != nil {
+		return storeapi.ToStatus(fmt.Errorf("wait for other queries to end: %w", err))
+	}
+	running.Run()
 	result := query.Exec(ctx)
+	leave()
 	if result.Err != nil {
 		if failSoftly {
 			return stream.Send(f.warning(result.Err.Error()))
@@ -156,6 +174,29 @@ func evaluate[M any](s *queryServer, req request, spec QuerySpec, resolution tim
 		return storeapi.ToStatus(storeapi.Abortedf("%v", result.Err))
 	}
 	return sendResult(stream, f, req, query, result)
+}
+
+// restrict gives each selector of a query the tenant's matcher, where that is asked for.
+func (s *queryServer) restrict(ctx context.Context, query string) (string, error) {
+	if s.cfg.EnforceLabel == "" {
+		return query, nil
+	}
+	e, err := tenancy.NewEnforcer(s.cfg.EnforceLabel, requestctx.TenantOrDefault(ctx))
+	if err != nil {
+		return "", storeapi.Invalidf("%v", err)
+	}
+	out, err := e.QueryBy(s.deps.Parse, query)
+	if err != nil {
+		return "", storeapi.Invalidf("%v", err)
+	}
+	return out, nil
+}
+
+// begin lists a query among those that run.
+func (s *queryServer) begin(ctx context.Context, spec QuerySpec) (context.Context, *active.Query, error) {
+	return s.deps.Active.Begin(ctx, active.Info{
+		Kind: "grpc", Text: spec.Text, Tenant: requestctx.TenantOrDefault(ctx), Start: spec.Start, End: spec.End, Step: spec.Step,
+	})
 }
 
 func sendResult[M any](stream grpc.ServerStreamingServer[M], f frames[M], req request, query promql.Query, result *promql.Result) error {
@@ -200,7 +241,7 @@ func eachSeries(result *promql.Result, yield func(*prometheuscopy.TimeSeries) er
 				ts.Samples = append(ts.Samples, &prometheuscopy.Sample{Timestamp: p.T, Value: p.F})
 			}
 			for _, p := range v[i].Histograms {
-				ts.Histograms = append(ts.Histograms, wireHistogram(p.T, p.H))
+				ts.Histograms = append(ts.Histograms, storeapi.WireHistogram(p.T, p.H))
 			}
 			if err := yield(ts); err != nil {
 				return err
@@ -210,7 +251,7 @@ func eachSeries(result *promql.Result, yield func(*prometheuscopy.TimeSeries) er
 		for i := range v {
 			ts := &prometheuscopy.TimeSeries{Labels: wireLabels(v[i].Metric)}
 			if v[i].H != nil {
-				ts.Histograms = []*prometheuscopy.Histogram{wireHistogram(v[i].T, v[i].H)}
+				ts.Histograms = []*prometheuscopy.Histogram{storeapi.WireHistogram(v[i].T, v[i].H)}
 			} else {
 				ts.Samples = []*prometheuscopy.Sample{{Timestamp: v[i].T, Value: v[i].F}}
 			}

@@ -4,13 +4,16 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/promql/parser"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/promontory-io/promontory/libs/gate"
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/proto/gen/thanos/info"
+	"github.com/promontory-io/promontory/services/querier/internal/active"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
 	"github.com/promontory-io/promontory/services/querier/internal/gather"
 	"github.com/promontory-io/promontory/services/querier/internal/selects"
@@ -28,6 +31,8 @@ type Config struct {
 	InstantMaxSourceResolution time.Duration
 	// LookbackDelta is that of queries that do not say; 0 leaves it to the engine.
 	LookbackDelta time.Duration
+	// EnforceLabel, if set, restricts queries to series that carry the caller's tenant in this label.
+	EnforceLabel string
 }
 
 // Deps is what a server works with.
@@ -37,6 +42,12 @@ type Deps struct {
 	Selects  *selects.Creator
 	// Engine evaluates queries.
 	Engine Engine
+	// Parse reads expressions with all functions that the engine has; needed to restrict queries to a tenant.
+	Parse func(string) (parser.Expr, error)
+	// Gate is passed by queries; nil lets all pass.
+	Gate *gate.Gate
+	// Active, if set, lists and bounds the queries that run.
+	Active *active.Registry
 	// Ready reports whether the querier wants requests; until then Info is refused.
 	Ready  func() bool
 	Logger *zap.Logger
@@ -53,6 +64,15 @@ type Server struct {
 // New returns a server.
 func New(cfg Config, deps Deps) *Server {
 	deps.Logger = deps.Logger.Named("grpcapi")
+	if deps.Active == nil {
+		deps.Active = active.New(0, nil, nil, nil)
+	}
+	if deps.Parse == nil {
+		deps.Parse = parser.ParseExpr
+	}
+	if deps.Gate == nil {
+		deps.Gate = gate.NewFactory(nil, "", 0).New()
+	}
 	return &Server{cfg: cfg, deps: deps}
 }
 

@@ -142,6 +142,9 @@ func TestRecordedAnswersAreGivenAgain(t *testing.T) {
 		if !strings.HasPrefix(u.Path, "/api/v1/") {
 			continue // the process answers these
 		}
+		if u.Path == "/api/v1/parse_query" || u.Path == "/api/v1/format_query" {
+			continue // Prometheus has these, and so do we
+		}
 		now = time.UnixMilli(1795427326855)
 		if m := evaluationTime.FindStringSubmatch(want.Body); m != nil && u.Path == "/api/v1/query" && !strings.Contains(want.Path, "up%5B") {
 			seconds, err := strconv.ParseFloat(m[1], 64)
@@ -196,9 +199,6 @@ func requireShape(t testing.TB, path string, want, got any) {
 		have, ok := got.(map[string]any)
 		require.True(t, ok, path)
 		for k, v := range want {
-			if k == "samples" && strings.Contains(path, ".fanout") {
-				continue // the samples that a store sent are not counted
-			}
 			require.Contains(t, have, k, path)
 			requireShape(t, path+"."+k, v, have[k])
 		}

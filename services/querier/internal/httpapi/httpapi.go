@@ -22,11 +22,14 @@ import (
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/tenancy"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
+	"github.com/promontory-io/promontory/services/querier/internal/active"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
 	"github.com/promontory-io/promontory/services/querier/internal/engine"
 	"github.com/promontory-io/promontory/services/querier/internal/gather"
 	"github.com/promontory-io/promontory/services/querier/internal/grpcapi"
+	"github.com/promontory-io/promontory/services/querier/internal/health"
 	"github.com/promontory-io/promontory/services/querier/internal/selects"
+	"github.com/promontory-io/promontory/services/querier/internal/slowlog"
 )
 
 // Config is what flags say about the API.
@@ -45,6 +48,10 @@ type Config struct {
 	Tenancy Tenancy
 	// Telemetry is the classes and buckets of the histogram of queries.
 	Telemetry Telemetry
+	// Active, if set, lists and bounds the queries that run.
+	Active *active.Registry
+	// Slow gets requests that took long; nil gets none.
+	Slow *slowlog.Log
 	// Flags is what /status/flags answers: the value of each flag by name, secrets redacted.
 	Flags map[string]string
 }
@@ -97,6 +104,8 @@ type Deps struct {
 	Gatherer Gatherer
 	// Stores are listed by /stores.
 	Stores endpoints.Source
+	// Health is shown there; nil knows nothing.
+	Health *health.Tracker
 	// Wrap puts the instrumentation of the process around a handler, under the handler's name;
 	// *httpserver.Middleware has it. Make that middleware with [Tenancy.Tenant], or metrics lack the tenant.
 	Wrap   func(name string, h http.Handler) http.Handler
@@ -141,6 +150,12 @@ func New(cfg Config, deps Deps) (*API, error) {
 	if deps.Wrap == nil {
 		deps.Wrap = func(_ string, h http.Handler) http.Handler { return h }
 	}
+	if cfg.Active == nil {
+		cfg.Active = active.New(0, nil, deps.Now, nil)
+	}
+	if deps.Health == nil {
+		deps.Health = health.New(health.Config{}, nil, nil)
+	}
 	if cfg.CORS == nil {
 		cfg.CORS = func(h http.Handler) http.Handler { return h }
 	}
@@ -156,6 +171,9 @@ func New(cfg Config, deps Deps) (*API, error) {
 	a.routes()
 	return a, nil
 }
+
+// Queries is the gate that queries pass, for others that evaluate queries besides.
+func (a *API) Queries() *gate.Gate { return a.queries }
 
 // prefix is where the API begins.
 const prefix = "/api/v1/"
@@ -173,6 +191,11 @@ func (a *API) routes() {
 	// Dashboards count the two under "query".
 	both("query_explain", "query", a.queryExplain)
 	both("query_range_explain", "query", a.queryRangeExplain)
+
+	both("format_query", "format_query", a.formatQuery)
+	both("parse_query", "parse_query", a.parseQuery)
+	get("active_queries", "active_queries", a.activeQueries)
+	a.mux.Handle("DELETE "+prefix+"active_queries/{id}", a.wrap("active_queries", a.handle(a.cancelQuery)))
 
 	both("series", "series", a.series)
 	both("labels", "label_names", a.labelNames)
@@ -196,6 +219,9 @@ func (a *API) routes() {
 }
 
 func (a *API) wrap(name string, h http.Handler) http.Handler { return a.deps.Wrap(name, a.cfg.CORS(h)) }
+
+// Wrap puts the instrumentation of the API around a handler that belongs to it without being a part, such as its pages.
+func (a *API) Wrap(name string, h http.Handler) http.Handler { return a.deps.Wrap(name, h) }
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {

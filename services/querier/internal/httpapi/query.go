@@ -11,6 +11,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
+	"github.com/promontory-io/promontory/services/querier/internal/active"
 	"github.com/promontory-io/promontory/services/querier/internal/engine"
 	"github.com/promontory-io/promontory/services/querier/internal/grpcapi"
 	"github.com/promontory-io/promontory/services/querier/internal/selects"
@@ -91,22 +92,33 @@ func (a *API) evaluate(ctx context.Context, r *request, o *promapi.QueryOptions,
 		ctx, cancel = context.WithTimeout(ctx, o.Timeout)
 		defer cancel()
 	}
+	kind := "query"
+	if spec.Step > 0 {
+		kind = "query_range"
+	}
+	ctx, err := a.begin(ctx, r, active.Info{Kind: kind, Text: o.Query, Start: spec.Start, End: spec.End, Step: spec.Step})
+	if err != nil {
+		return nil, none, err
+	}
 	costs := &observed{}
 	query, err := a.prepare(ctx, r, o, spec, costs)
 	if err != nil {
 		return nil, none, err
 	}
+	waiting := time.Now()
 	leave, err := a.queries.Enter(ctx)
+	r.queued = time.Since(waiting)
 	if err != nil {
-		return nil, none, fmt.Errorf("wait for other queries to end: %w", err)
+		return nil, none, cancelled(ctx, fmt.Errorf("wait for other queries to end: %w", err))
 	}
+	r.active.Run()
 	start := time.Now()
 	result := query.Exec(ctx)
 	// Not held until the answer is written: a client that does not read would keep others from asking.
 	leave()
 	a.metrics.queryDone(r.tenant, time.Since(start), costs.list())
 	if result.Err != nil {
-		return nil, none, result.Err
+		return nil, none, cancelled(ctx, result.Err)
 	}
 
 	data := &promapi.QueryData{Result: result.Value}
@@ -134,11 +146,14 @@ func (a *API) prepare(ctx context.Context, r *request, o *promapi.QueryOptions, 
 		}
 		spec.Text = enforced
 	}
-	opts := selection(&o.Selection)
+	opts := a.selection(r, &o.Selection)
 	opts.MaxSourceResolution = o.MaxSourceResolution
 	opts.Observe = costs.add
 	if s := o.Shard; s != nil {
 		opts.Shard = &thanos.ShardInfo{ShardIndex: s.ShardIndex, TotalShards: s.TotalShards, By: s.By, Labels: s.Labels}
+	}
+	if o.Dedup && o.Shard == nil && len(o.StoreMatchers) == 0 {
+		spec.Remote = &grpcapi.RemoteSpec{ReplicaLabels: o.ReplicaLabels, PartialResponse: o.PartialResponse}
 	}
 	query, err := a.deps.Engine.NewQuery(ctx, a.deps.Storage.Queryable(opts), spec)
 	if err != nil {
@@ -164,8 +179,34 @@ func (a *API) explain(ctx context.Context, r *request, o *promapi.QueryOptions, 
 	return promapi.JSON{Value: tree}, promapi.Notes{}, nil
 }
 
-func selection(s *promapi.Selection) selects.Options {
-	return selects.Options{
-		Dedup: s.Dedup, ReplicaLabels: s.ReplicaLabels, StoreMatchers: s.StoreMatchers, PartialResponse: s.PartialResponse,
+// begin lists a request among those that run, until its answer was written.
+func (a *API) begin(ctx context.Context, r *request, info active.Info) (context.Context, error) {
+	info.Tenant = r.tenant
+	ctx, q, err := a.cfg.Active.Begin(ctx, info)
+	if err != nil {
+		return nil, err
 	}
+	r.active = q
+	r.after(q.End)
+	return ctx, nil
+}
+
+// cancelled gives the error of a query that was ended by request its reason.
+func cancelled(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, active.ErrCancelled) {
+		return promapi.NewError(promapi.ErrorCanceled, cause)
+	}
+	return err
+}
+
+// selection is how a request reads series.
+func (a *API) selection(r *request, s *promapi.Selection) selects.Options {
+	out := selects.Options{
+		Dedup: s.Dedup, ReplicaLabels: s.ReplicaLabels, StoreMatchers: s.StoreMatchers, PartialResponse: s.PartialResponse,
+		GatewayStats: r.gatewayStats,
+	}
+	if r.active != nil {
+		out.Spend = r.active.Spend
+	}
+	return out
 }

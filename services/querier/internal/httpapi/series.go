@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/services/querier/internal/active"
 	"github.com/promontory-io/promontory/services/querier/internal/selects"
 )
 
@@ -38,7 +40,12 @@ func (a *API) series(ctx context.Context, r *request) (promapi.Data, promapi.Not
 	if err != nil {
 		return nil, promapi.Notes{}, err
 	}
-	opts := selection(&q.Selection)
+	ctx, err = a.begin(ctx, r, active.Info{Kind: "series", Text: strings.Join(r.Values["match[]"], ", "), Start: q.Start, End: q.End})
+	if err != nil {
+		return nil, promapi.Notes{}, err
+	}
+	r.active.Run()
+	opts := a.selection(r, &q.Selection)
 	opts.SkipChunks = true
 	querier, err := a.open(r, q, opts)
 	if err != nil {
@@ -65,7 +72,7 @@ func (a *API) series(ctx context.Context, r *request) (promapi.Data, promapi.Not
 		out = append(out, set.At().Labels())
 	}
 	if err := set.Err(); err != nil {
-		return nil, promapi.Notes{}, err
+		return nil, promapi.Notes{}, cancelled(ctx, err)
 	}
 	return out, limitNotes(set.Warnings(), cut), nil
 }
@@ -92,7 +99,7 @@ func (a *API) labels(ctx context.Context, r *request, call labelCall) (promapi.D
 	if err != nil {
 		return nil, promapi.Notes{}, err
 	}
-	querier, err := a.open(r, q, selection(&q.Selection))
+	querier, err := a.open(r, q, a.selection(r, &q.Selection))
 	if err != nil {
 		return nil, promapi.Notes{}, err
 	}

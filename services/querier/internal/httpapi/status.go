@@ -13,6 +13,7 @@ import (
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/promapi/promtypes"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
+	"github.com/promontory-io/promontory/services/querier/internal/health"
 )
 
 func (a *API) stores(context.Context, *request) (promapi.Data, promapi.Notes, error) {
@@ -28,9 +29,25 @@ func (a *API) stores(context.Context, *request) (promapi.Data, promapi.Notes, er
 			text := s.LastError.Error()
 			st.LastError = &text
 		}
+		st.StoreHealth = storeHealth(a.deps.Health.Status(s.Name))
 		out[s.ComponentType] = append(out[s.ComponentType], st)
 	}
 	return promapi.JSON{Value: out}, promapi.Notes{}, nil
+}
+
+// storeHealth is nil for a store that was never asked.
+func storeHealth(h health.Status) *promtypes.StoreHealth {
+	if h.Calls == 0 && h.Failures == 0 {
+		return nil
+	}
+	out := &promtypes.StoreHealth{
+		Breaker: h.Breaker, Failures: h.Failures, LastCallError: h.LastError,
+		Calls: h.Calls, MedianSeconds: h.Median.Seconds(), P95Seconds: h.P95.Seconds(),
+	}
+	if !h.OpenUntil.IsZero() {
+		out.OpenUntil = &h.OpenUntil
+	}
+	return out
 }
 
 func (a *API) statusFlags(context.Context, *request) (promapi.Data, promapi.Notes, error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
+	"github.com/promontory-io/promontory/services/querier/internal/receipt"
 )
 
 // batchSize is how many series stores are asked to put into one frame.
@@ -42,7 +43,7 @@ var errClosed = errors.New("select after the querier was closed")
 // to be read at once and in the background, so that the selects of one query wait for stores together.
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	req, view := q.request(hints)
-	stats := &fanout.Stats{}
+	stats := &receipt.Stats{}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &seriesSet{
 		ctx: ctx, cancel: cancel, opened: make(chan struct{}), view: view, stores: stats,
@@ -53,10 +54,29 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 		close(s.opened)
 		return s
 	}
+	opts := fanout.Options{
+		StoreMatchers: q.opts.StoreMatchers, Stats: stats, GatewayStats: q.opts.GatewayStats,
+		Queued: func() time.Duration { return s.queued },
+	}
+	// Cut chunks look different in every range to a merge that goes by what chunks say.
+	opts.WholeChunks = view.merge == dedup.Exact && !req.GetSkipChunks()
+	if q.opts.Spend != nil {
+		selector := storeapi.FormatMatchers(ms)
+		opts.OnFrame = func(bytes int) error { return q.opts.Spend(ctx, selector, bytes) }
+	}
 	go s.open(q.gate, func(ctx context.Context) (storeapi.Stream, error) {
-		return q.creator.series.Series(ctx, req, ms, fanout.Options{StoreMatchers: q.opts.StoreMatchers, Stats: stats})
+		return q.creator.series.Series(ctx, req, ms, opts)
 	})
 	return s
+}
+
+// labelOptions are those of a label call.
+func (q *querier) labelOptions(ctx context.Context) fanout.Options {
+	o := fanout.Options{StoreMatchers: q.opts.StoreMatchers, Stats: receipt.From(ctx)}
+	if q.opts.Dedup {
+		o.ReplicaLabels = q.opts.ReplicaLabels
+	}
+	return o
 }
 
 // keep remembers a set for Close; false after it.
@@ -104,6 +124,7 @@ func (q *querier) request(hints *storage.SelectHints) (*thanos.SeriesRequest, vi
 		}
 	}
 	req.MinTime, req.MaxTime = mint, maxt
+	v.from, v.to = mint, maxt
 	return req, v
 }
 
@@ -135,7 +156,7 @@ func (q *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms 
 	resp, err := q.creator.series.LabelNames(ctx, &thanos.LabelNamesRequest{
 		PartialResponseDisabled: !q.opts.PartialResponse, PartialResponseStrategy: q.strategy(),
 		Start: q.mint, End: q.maxt, Limit: limitOf(hints),
-	}, ms, fanout.Options{StoreMatchers: q.opts.StoreMatchers})
+	}, ms, q.labelOptions(ctx))
 	return resp.GetNames(), warnings(resp.GetWarnings()), err
 }
 
@@ -144,7 +165,7 @@ func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.L
 	resp, err := q.creator.series.LabelValues(ctx, &thanos.LabelValuesRequest{
 		Label: name, PartialResponseDisabled: !q.opts.PartialResponse, PartialResponseStrategy: q.strategy(),
 		Start: q.mint, End: q.maxt, Limit: limitOf(hints),
-	}, ms, fanout.Options{StoreMatchers: q.opts.StoreMatchers})
+	}, ms, q.labelOptions(ctx))
 	return resp.GetValues(), warnings(resp.GetWarnings()), err
 }
 

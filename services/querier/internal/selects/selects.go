@@ -18,13 +18,14 @@ import (
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
+	"github.com/promontory-io/promontory/services/querier/internal/receipt"
 )
 
 // Config is what holds for all queryables of a process.
 type Config struct {
 	// MaxConcurrent is how many selects of one query may be opening at once; 0 is no limit.
 	MaxConcurrent int
-	// Dedup is how replicas are merged; empty means penalty.
+	// Dedup is how replicas are merged; empty means exact.
 	Dedup dedup.Func
 }
 
@@ -44,6 +45,11 @@ type Options struct {
 	SkipChunks bool
 	// Shard is the part of the series wanted, nil for all.
 	Shard *thanos.ShardInfo
+	// GatewayStats asks stores to tell what their part cost them.
+	GatewayStats bool
+	// Spend, if set, is told the bytes that were received for a selector; an error ends the select with it. Calls may be
+	// concurrent.
+	Spend func(ctx context.Context, selector string, bytes int) error
 	// Observe, if set, is told what each select cost, when it ends. Calls may be concurrent.
 	Observe func(SelectStats)
 }
@@ -57,8 +63,8 @@ type SelectStats struct {
 	Took time.Duration
 	// Series and Chunks count what was merged; Samples is an estimate of 120 a chunk.
 	Series, Chunks, Samples int64
-	// Stores is what each store contributed, sorted by address.
-	Stores []fanout.StoreStats
+	// Stores is what each store contributed, sorted by address. It is also added to the receipt of the context.
+	Stores []receipt.Store
 }
 
 // Warning is a text that says what is missing from an answer. All annotations of
@@ -85,7 +91,7 @@ type Creator struct {
 // New returns a creator that reads from series. A nil registerer works.
 func New(series Series, cfg Config, reg prometheus.Registerer) *Creator {
 	if cfg.Dedup == "" {
-		cfg.Dedup = dedup.Penalty
+		cfg.Dedup = dedup.Exact
 	}
 	return &Creator{series: series, cfg: cfg, metrics: newMetrics(reg, cfg.MaxConcurrent)}
 }

@@ -153,6 +153,7 @@ func TestWhatStoresAreAskedFor(t *testing.T) {
 	t.Parallel()
 	hour := time.Hour.Milliseconds()
 	for name, tc := range map[string]struct {
+		merge dedup.Func
 		opts  selects.Options
 		hints *storage.SelectHints
 		want  *thanos.SeriesRequest
@@ -160,7 +161,16 @@ func TestWhatStoresAreAskedFor(t *testing.T) {
 		"no hints": {
 			want: &thanos.SeriesRequest{MinTime: 5, MaxTime: 10, Aggregates: []thanos.Aggr{thanos.Aggr_COUNT, thanos.Aggr_SUM}, PartialResponseDisabled: true, PartialResponseStrategy: thanos.PartialResponseStrategy_ABORT},
 		},
+		"exact looks around": {
+			opts:  selects.Options{PartialResponse: true, Dedup: true, ReplicaLabels: []string{"r"}},
+			hints: &storage.SelectHints{Start: 10 * hour, End: 11 * hour, Func: "rate"},
+			want: &thanos.SeriesRequest{
+				MinTime: 10*hour - 300_000, MaxTime: 11*hour + 300_000, Aggregates: []thanos.Aggr{thanos.Aggr_COUNTER},
+				WithoutReplicaLabels: []string{"r"}, QueryHints: &thanos.QueryHints{Func: &thanos.Func{Name: "rate"}},
+			},
+		},
 		"rate is capped at half its range": {
+			merge: dedup.Penalty,
 			opts:  selects.Options{PartialResponse: true, MaxSourceResolution: time.Hour, Dedup: true, ReplicaLabels: []string{"r"}},
 			hints: &storage.SelectHints{Start: 1, End: 2, Step: 3, Func: "rate", Range: hour, By: true, Grouping: []string{"job"}, Limit: 7},
 			want: &thanos.SeriesRequest{
@@ -193,7 +203,7 @@ func TestWhatStoresAreAskedFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, ch := asked(t)
-			require.Empty(t, drain(t, open(t, creator(selects.Config{}, e), tc.opts, 5, 10).Select(t.Context(), false, tc.hints, up)))
+			require.Empty(t, drain(t, open(t, creator(selects.Config{Dedup: tc.merge}, e), tc.opts, 5, 10).Select(t.Context(), false, tc.hints, up)))
 			tc.want.ResponseBatchSize = 64
 			tc.want.Matchers = storeapi.WireMatchers([]*labels.Matcher{up})
 			if tc.hints != nil {

@@ -1,6 +1,8 @@
 package selects
 
 import (
+	"slices"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -14,12 +16,22 @@ import (
 type view struct {
 	// mint and maxt are what the engine may see, Unix milliseconds, both inclusive.
 	mint, maxt int64
+	// from and to are what stores were asked for. Some send more.
+	from, to int64
 	// function is the PromQL function around the selector.
 	function string
 	aggrs    []chunks.Aggr
 	// merge is how replicas are merged; empty where replicas were not removed, and overlapping
 	// chunks hold samples of one and the same series.
 	merge dedup.Func
+}
+
+// inRange leaves out chunks that exact does not need: those outside of what was asked for.
+func (v *view) inRange(list []chunks.AggrChunk) []chunks.AggrChunk {
+	if v.merge != dedup.Exact {
+		return list
+	}
+	return slices.DeleteFunc(list, func(c chunks.AggrChunk) bool { return c.MaxTime < v.from || c.MinTime > v.to })
 }
 
 // series is one series of an answer. It holds encoded chunks; only its iterators decode.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/gate"
 	"github.com/promontory-io/promontory/libs/storeapi"
-	"github.com/promontory-io/promontory/services/querier/internal/fanout"
+	"github.com/promontory-io/promontory/services/querier/internal/receipt"
 )
 
 // slabSize is how many series are allocated at once.
@@ -34,9 +34,11 @@ type seriesSet struct {
 	view     view
 	matchers []*labels.Matcher
 	hints    *storage.SelectHints
-	stores   *fanout.Stats
+	stores   *receipt.Stats
 	observe  func(SelectStats)
 	started  time.Time
+	// queued is how long the gate was waited for; written before the stream is opened.
+	queued time.Duration
 
 	// opened is closed by the goroutine when it has set stream and first, or err.
 	opened chan struct{}
@@ -75,6 +77,7 @@ func (s *seriesSet) open(g *gate.Gate, open func(context.Context) (storeapi.Stre
 		return
 	}
 	defer leave()
+	s.queued = time.Since(s.started)
 	stream, err := open(s.ctx)
 	if err != nil {
 		s.fail(err)
@@ -114,7 +117,7 @@ func (s *seriesSet) Next() bool {
 	}
 	s.cur, s.slab = &s.slab[0], s.slab[1:]
 	at := s.stream.At()
-	s.cur.lset, s.cur.chunks, s.cur.view = at.Labels, at.Chunks, &s.view
+	s.cur.lset, s.cur.chunks, s.cur.view = at.Labels, s.view.inRange(at.Chunks), &s.view
 	s.series++
 	s.chunks += int64(len(at.Chunks))
 	return true
@@ -127,6 +130,7 @@ func (s *seriesSet) end() {
 	if s.stream != nil {
 		s.stream.Close()
 	}
+	receipt.From(s.ctx).Add(s.stores.All()...)
 	if s.observe != nil {
 		s.observe(SelectStats{
 			Matchers: s.matchers, Hints: s.hints, Took: time.Since(s.started),

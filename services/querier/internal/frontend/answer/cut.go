@@ -1,0 +1,134 @@
+package answer
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Cut returns the points of a matrix from start to end, Unix milliseconds and both inclusive, at times that are start plus a
+// whole number of steps; with step 0 at any time. Series without such a point are left out. It shares memory with a.
+func (a *Answer) Cut(start, end, step int64) (*Answer, error) {
+	out := *a
+	out.Series = make([]Series, 0, len(a.Series))
+	for i := range a.Series {
+		s := &a.Series[i]
+		floats, err := s.Floats.cut(start, end, step)
+		if err != nil {
+			return nil, err
+		}
+		histograms, err := s.Histograms.cut(start, end, step)
+		if err != nil {
+			return nil, err
+		}
+		if len(floats) > 0 || len(histograms) > 0 {
+			out.Series = append(out.Series, Series{Metric: s.Metric, Floats: floats, Histograms: histograms})
+		}
+	}
+	return &out, nil
+}
+
+// cut walks over the points and takes runs of them that are wanted.
+func (p Points) cut(start, end, step int64) (Points, error) {
+	var out Points
+	for _, piece := range p {
+		s := &scanner{b: piece}
+		from, to := -1, 0 // the run that is open
+		for s.i < len(piece) {
+			begin := s.i
+			t, err := s.timestamp()
+			if err != nil {
+				return nil, err
+			}
+			if err := s.skipPoint(); err != nil {
+				return nil, err
+			}
+			switch wanted := t >= start && t <= end && (step == 0 || (t-start)%step == 0); {
+			case wanted && from < 0:
+				from, to = begin, s.i
+			case wanted:
+				to = s.i
+			case from >= 0:
+				out = append(out, piece[from:to])
+				from = -1
+			}
+			if s.space(); s.i < len(piece) {
+				if err := s.next(','); err != nil {
+					return nil, err
+				}
+				s.space()
+			}
+		}
+		if from >= 0 {
+			out = append(out, piece[from:to])
+		}
+	}
+	return out, nil
+}
+
+// First returns the time of the earliest point of a matrix in Unix milliseconds; ok is false where it has none.
+func (a *Answer) First() (t int64, ok bool, err error) {
+	for i := range a.Series {
+		for _, p := range []Points{a.Series[i].Floats, a.Series[i].Histograms} {
+			if len(p) == 0 {
+				continue
+			}
+			s := &scanner{b: p[0]}
+			first, err := s.timestamp()
+			if err != nil {
+				return 0, false, err
+			}
+			if !ok || first < t {
+				t, ok = first, true
+			}
+		}
+	}
+	return t, ok, nil
+}
+
+// timestamp reads the time of the point that begins here and stays where it is.
+func (s *scanner) timestamp() (int64, error) {
+	b := s.b[s.i:]
+	comma := bytes.IndexByte(b, ',')
+	if comma < 2 || b[0] != '[' {
+		return 0, malformed("point without time at byte %d", s.i)
+	}
+	text := b[1:comma]
+	if t, ok := millis(text); ok {
+		return t, nil
+	}
+	f, err := strconv.ParseFloat(string(bytes.TrimSpace(text)), 64)
+	if err != nil || f*1000 != float64(int64(f*1000)) {
+		return 0, malformed("time %q of a point", text)
+	}
+	return int64(f * 1000), nil
+}
+
+// millis reads seconds with at most three decimals.
+func millis(text []byte) (int64, bool) {
+	negative := text[0] == '-'
+	if negative {
+		text = text[1:]
+	}
+	var n int64
+	decimals := -1
+	for _, c := range text {
+		if c == '.' && decimals < 0 {
+			decimals = 0
+			continue
+		}
+		if c < '0' || c > '9' || decimals == 3 || n > 1<<56 {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+		if decimals >= 0 {
+			decimals++
+		}
+	}
+	for range 3 - max(decimals, 0) {
+		n *= 10
+	}
+	if negative {
+		n = -n
+	}
+	return n, len(text) > 0
+}

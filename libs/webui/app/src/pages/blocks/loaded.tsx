@@ -1,0 +1,5 @@
+import { Viewer } from './global';
+
+export default function LoadedPage() {
+  return <Viewer view="loaded" title="Loaded blocks" />;
+}

@@ -1,0 +1,5 @@
+import { Empty } from '../ui/parts';
+
+export default function Page() {
+  return <Empty>Not there yet.</Empty>;
+}

@@ -19,10 +19,11 @@ import (
 // TestUpAnswersItsOwnExamples runs `promontory up --once` twice on one data folder: from nothing, and going on.
 func TestUpAnswersItsOwnExamples(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"querier", "sidecar", "store-gateway"} {
+	for _, name := range []string{"querier", "sidecar", "store-gateway", "ruler"} {
 		harness.Binary(t, name)
 	}
 	harness.Peer(t, "prometheus")
+	harness.Peer(t, "alertmanager")
 	dir := t.TempDir()
 	for _, want := range []string{"1h0m0s of an HA pair", "1h0m0s from an earlier run"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
@@ -32,16 +33,18 @@ func TestUpAnswersItsOwnExamples(t *testing.T) {
 		out, err := up.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		require.Contains(t, string(out), want)
+		require.Contains(t, string(out), "1 series, 1 points: ALERTS{alertstate=\"firing\"}")
 		require.Contains(t, string(out), "All queries are answered as they should.")
 	}
 }
 
 func TestInterruptedUpStopsAllItHasStarted(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"querier", "sidecar", "store-gateway"} {
+	for _, name := range []string{"querier", "sidecar", "store-gateway", "ruler"} {
 		harness.Binary(t, name)
 	}
 	harness.Peer(t, "prometheus")
+	harness.Peer(t, "alertmanager")
 	base := harness.FreeBasePort(t, 32)
 	s := harness.New(t)
 	s.Start(procs.Spec{
@@ -64,7 +67,7 @@ func TestInterruptedUpStopsAllItHasStarted(t *testing.T) {
 	require.NoError(t, up.Stop())
 	text, err := os.ReadFile(up.LogPath())
 	require.NoError(t, err)
-	require.Equal(t, 7, strings.Count(string(text), "stopped after"), "%s", text)
+	require.Equal(t, 9, strings.Count(string(text), "stopped after"), "%s", text)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, ready, nil)
 	require.NoError(t, err)
 	response, err := http.DefaultClient.Do(request)

@@ -21,6 +21,9 @@ import (
 // requireEnv set to anything makes a missing binary a failure instead of a skipped test: where the tests are the gate.
 const requireEnv = "PROMONTORY_E2E_REQUIRED"
 
+// binEnv names another folder than bin/ for our own programs, for who builds them elsewhere.
+const binEnv = "PROMONTORY_E2E_BIN"
+
 // Timeout is how long tests wait for something that should come soon.
 const Timeout = time.Minute
 
@@ -139,6 +142,9 @@ func Peer(t testing.TB, name string) string {
 func locate(t testing.TB, folder, name, source string) string {
 	t.Helper()
 	path := filepath.Join(Root(t), folder, name)
+	if other := os.Getenv(binEnv); other != "" && folder == "bin" {
+		path = filepath.Join(other, name)
+	}
 	if _, err := os.Stat(path); err != nil {
 		if os.Getenv(requireEnv) != "" {
 			t.Fatalf("%s/%s is not built (%s): %v", folder, name, source, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/promontory-io/promontory/tools/promontory/internal/bucket"
 	"github.com/promontory-io/promontory/tools/promontory/internal/check"
 	"github.com/promontory-io/promontory/tools/promontory/internal/demo"
+	"github.com/promontory-io/promontory/tools/promontory/internal/rules"
 	"github.com/promontory-io/promontory/tools/promontory/internal/up"
 )
 
@@ -26,7 +27,7 @@ func NewCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(), newDemo(), bucket.NewCommand(), check.NewCommand(), newTools())
+	root.AddCommand(newUp(), newDemo(), bucket.NewCommand(), check.NewCommand(), check.NewRules("rules-check"), rules.NewCommand(), newTools())
 	return root
 }
 
@@ -49,7 +50,7 @@ func newUp() *cobra.Command {
 		Short: "Run the whole stack on this machine, with some days of history",
 		Long: `Runs two real Prometheus servers that scrape the stack itself and a small shop that
 does not exist, a sidecar beside each, a store-gateway and a querier, over a bucket
-in a folder. Some days of history are made first, so that long ranges show something.
+in a folder, and a ruler with an alert that a real Alertmanager shows. Some days of history are made first, so that long ranges show something.
 
 Ctrl-C stops everything. A second run goes on with the same data.`,
 		Args: cobra.NoArgs,

@@ -3,13 +3,17 @@ package check
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/prometheus/common/version"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/promontory-io/promontory/libs/rulefile"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/logging"
+	"github.com/promontory-io/promontory/tools/promontory/internal/check/unittest"
 )
 
 // NewCommand returns `check` with all its subcommands.
@@ -24,33 +28,48 @@ func NewCommand() *cobra.Command {
 	return group
 }
 
+// rulesConfig is what can be said to the check of rules.
+type rulesConfig struct {
+	patterns, tests []string
+	lintFatal       bool
+}
+
 // NewRules returns the command that checks rule files, under a name.
 func NewRules(name string) *cobra.Command {
-	var patterns []string
+	var c rulesConfig
 	cmd := &cobra.Command{
-		Use: name + " [flags]", Short: "Check rule files",
+		Use: name + " [flags] [FILE...]", Short: "Check rule files, and run their unit tests",
 		Long: `Reads rule files as strictly as the ruler does, and prints how many rules each has or what is wrong with it, by file
-and line. The exit status is 1 when anything is wrong, and when a pattern matches no file.`,
-		Example: "  promontory check rules --rules='rules/*.yaml' --rules=more.yaml",
-		Args:    cobra.NoArgs, Version: version.Print("promontory"),
+and line. Rules that give their results the same name and labels are pointed out. With --test, unit tests are run
+too; they are written as for promtool, and name the rule files they are about.
+
+The exit status is 0 when all is well, 1 when a rule is wrong or a test fails, and 2 when a check could not be made:
+a pattern that matches no file, a flag that does not exist.`,
+		Example: `  promontory check rules rules/*.yaml
+  promontory check rules --rules='rules/*.yaml' --rules=more.yaml --lint-fatal
+  promontory check rules --test=tests/*.yaml`,
+		Version:      version.Print("promontory"),
 		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
 	}
 	cmd.SetVersionTemplate("{{.Version}}\n")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return unusable{err} })
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	flags.Strings(fs, &patterns, "rules", "Rule files, as a path or a pattern such as 'rules/*.yaml'; repeat for several.")
+	flags.Strings(fs, &c.patterns, "rules", "Rule files, as a path or a pattern such as 'rules/*.yaml'; repeat for several.")
+	flags.Strings(fs, &c.tests, "test", "Unit tests of rules, as a path or a pattern; repeat for several.")
+	flags.Bool(fs, &c.lintFatal, "lint-fatal", "Let rules that look like duplicates fail the check.")
 	bindAccepted(fs)
 	cmd.InitDefaultHelpFlag()
 	cmd.InitDefaultVersionFlag()
 	flags.AddNegations(fs)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := flags.Check(fs); err != nil {
-			return err
+			return unusable{err}
 		}
-		if len(patterns) == 0 {
-			return errors.New("--rules: is required")
+		if len(c.patterns) == 0 && len(args) == 0 && len(c.tests) == 0 {
+			return unusable{errors.New("nothing to check: give files, --rules or --test")}
 		}
-		return runRules(cmd, patterns)
+		return runRules(cmd, c, args)
 	}
 	return cmd
 }
@@ -70,25 +89,56 @@ func bindAccepted(fs *pflag.FlagSet) {
 	}
 }
 
-func runRules(cmd *cobra.Command, patterns []string) error {
-	files, err := expand(patterns)
-	failed, rules := 0, 0
-	for _, file := range files {
-		c, errs := checkFile(file)
-		if len(errs) == 0 {
-			rules += c.rules
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d rules in %d groups\n", file, c.rules, c.groups)
+func runRules(cmd *cobra.Command, c rulesConfig, args []string) error {
+	files, flagged := expand("--rules: ", c.patterns)
+	named, listed := expand("", args)
+	tests, tested := expand("--test: ", c.tests)
+	for _, f := range named {
+		if !slices.Contains(files, f) {
+			files = append(files, f)
+		}
+	}
+	out := cmd.OutOrStdout()
+	total, failed, groups := lookAt(files, out)
+	var errs []error
+	if failed > 0 {
+		errs = append(errs, Failure{fmt.Errorf("%d of %d rule files have problems", failed, len(files))})
+	}
+	duplicates := rulefile.Duplicates(groups)
+	for _, d := range duplicates {
+		fmt.Fprintf(out, "warning: %s\n", d)
+	}
+	if c.lintFatal && len(duplicates) > 0 {
+		errs = append(errs, Failure{fmt.Errorf("%d rules look like duplicates", len(duplicates))})
+	}
+	if len(files) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d files checked: %d rules, %d files with problems\n", len(files), total.rules, failed)
+	}
+	failed = 0
+	for _, file := range tests {
+		report, err := unittest.Run(cmd.Context(), file)
+		if err != nil {
+			failed++
+			fmt.Fprintf(out, "%s: %v\n", file, err)
 			continue
 		}
-		failed++
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: %d problems\n", file, len(errs))
-		for _, e := range errs {
-			fmt.Fprintf(cmd.OutOrStdout(), "  %v\n", e)
+		fmt.Fprintf(out, "%s: %d of %d tests passed\n", file, report.Tests-report.Failed, report.Tests)
+		for _, f := range report.Failures {
+			fmt.Fprintf(out, "  %s\n", strings.ReplaceAll(f, "\n", "\n  "))
+		}
+		if report.Failed > 0 {
+			failed++
 		}
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%d files checked: %d rules, %d files with problems\n", len(files), rules, failed)
 	if failed > 0 {
-		err = errors.Join(err, fmt.Errorf("%d of %d rule files have problems", failed, len(files)))
+		errs = append(errs, Failure{fmt.Errorf("%d of %d test files fail", failed, len(tests))})
 	}
-	return err
+	missing := errors.Join(flagged, listed, tested)
+	switch {
+	case len(errs) > 0:
+		return Failure{errors.Join(append(errs, missing)...)}
+	case missing != nil:
+		return unusable{missing}
+	}
+	return nil
 }

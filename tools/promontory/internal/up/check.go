@@ -31,10 +31,11 @@ type example struct {
 func examples(members []member) []example {
 	return []example{
 		{
-			about:  "Who is up, now, each counted once although two Prometheus servers see it?",
+			about:  "Who is up, now, each counted once although " + witnesses(members) + "?",
 			promQL: `sum by (job) (up)`, series: jobs(members),
 		},
-		{about: "What do the two Prometheus servers take in?", promQL: `rate(prometheus_tsdb_head_samples_appended_total[5m])`},
+		{about: "What do the databases take in?", promQL: `rate(prometheus_tsdb_head_samples_appended_total[5m])`},
+		{about: "Which alerts fire? The ruler evaluates over this very view, Alertmanager has them too", promQL: `ALERTS{alertstate="firing"}`},
 		{
 			about: "Requests of the shop for two days, from blocks and live data", history: true,
 			promQL: `sum by (job) (rate(http_requests_total{namespace="shop"}[5m]))`, span: 48 * time.Hour, step: 10 * time.Minute,

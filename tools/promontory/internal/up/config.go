@@ -1,5 +1,6 @@
 // Package up runs the whole stack on this machine: two real Prometheus servers that scrape it, their sidecars, a store
-// gateway and a querier over a bucket in a folder, with some days of history made beforehand.
+// gateway and a querier over a bucket in a folder, with some days of history made beforehand. In the other set-up one
+// Prometheus writes to receivers in the sidecars' place.
 //
 // The central idea is that the stack is data: see [stack]. What starts, stops and watches processes is libs/procs.
 package up
@@ -17,9 +18,12 @@ import (
 
 // Config is all that can be said to `promontory up` from outside.
 type Config struct {
+	// SetUp is how live data comes in: [SetUpSidecar] or [SetUpReceive].
+	SetUp string
 	// BinDir holds our own programs, PeersDir those of others: prometheus.
 	BinDir, PeersDir string
-	// DataDir holds the bucket, the data of each process, its logs and its configuration.
+	// DataDir holds the bucket, the data of each process, its logs and its configuration. Empty is a folder for each
+	// set-up.
 	DataDir string
 	// BasePort is the querier's HTTP port; those of the others follow it, see stack.
 	BasePort int
@@ -39,7 +43,7 @@ type Config struct {
 // DefaultConfig is what a clone of the repository needs: programs are looked for beside the running one.
 func DefaultConfig() Config {
 	c := Config{
-		BinDir: "bin", PeersDir: ".bin", DataDir: filepath.Join(".data", "up"), BasePort: 19090,
+		SetUp: SetUpSidecar, BinDir: "bin", PeersDir: ".bin", BasePort: 19090,
 		History: 3 * 24 * time.Hour, HistoryInterval: 30 * time.Second,
 		answersTimeout: 90 * time.Second,
 	}
@@ -52,9 +56,10 @@ func DefaultConfig() Config {
 
 // BindFlags gives each field a flag.
 func (c *Config) BindFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&c.BinDir, "bin-dir", c.BinDir, "Folder with querier, sidecar and store-gateway.")
-	fs.StringVar(&c.PeersDir, "peers-dir", c.PeersDir, "Folder with prometheus.")
-	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "Folder for the bucket, the processes' data, their logs and configuration. A second run goes on with what is there.")
+	fs.StringVar(&c.SetUp, "set-up", c.SetUp, "How live data comes in: sidecar (two Prometheus servers, a sidecar beside each) or receive (one Prometheus that remote-writes to a router with three ingesters, replication factor 3).")
+	fs.StringVar(&c.BinDir, "bin-dir", c.BinDir, "Folder with our own programs.")
+	fs.StringVar(&c.PeersDir, "peers-dir", c.PeersDir, "Folder with prometheus and alertmanager.")
+	fs.StringVar(&c.DataDir, "data-dir", c.DataDir, "Folder for the bucket, the processes' data, their logs and configuration. A second run goes on with what is there. (default "+defaultDataDir(SetUpSidecar)+", "+defaultDataDir(SetUpReceive)+" for the receive set-up)")
 	fs.IntVar(&c.BasePort, "ports", c.BasePort, "The querier's HTTP port; the other processes take ports up to 31 above it.")
 	fs.Var((*duration)(&c.History), "history", "How much history to make at the first run.")
 	fs.Var((*duration)(&c.HistoryInterval), "history-interval", "Scrape interval of the history.")
@@ -75,8 +80,8 @@ func (c *Config) Validate() error {
 	if !c.NoHistory && (c.HistoryInterval < time.Second || c.HistoryInterval > 5*time.Minute) {
 		problems = append(problems, fmt.Errorf("--history-interval %s: must be from 1s to 5m, after which a series counts as gone", c.HistoryInterval))
 	}
-	if c.DataDir == "" {
-		problems = append(problems, errors.New("--data-dir: must not be empty"))
+	if c.SetUp != SetUpSidecar && c.SetUp != SetUpReceive {
+		problems = append(problems, fmt.Errorf("--set-up %s: must be %s or %s", c.SetUp, SetUpSidecar, SetUpReceive))
 	}
 	return errors.Join(problems...)
 }

@@ -23,6 +23,7 @@ type (
 		Global        globalConfig   `yaml:"global"`
 		RuleFiles     []string       `yaml:"rule_files"`
 		ScrapeConfigs []scrapeConfig `yaml:"scrape_configs"`
+		RemoteWrite   []remoteWrite  `yaml:"remote_write,omitempty"`
 	}
 	globalConfig struct {
 		ScrapeInterval     string            `yaml:"scrape_interval"`
@@ -56,7 +57,18 @@ const rules = `groups:
 
 // writeFiles writes the configuration of all processes anew.
 func writeFiles(l layout, members []member) error {
-	files := map[string][]byte{l.dir("config", "rules.yml"): []byte(rules)}
+	files := map[string][]byte{
+		l.dir("config", "rules.yml"): []byte(rules),
+		l.rulerRulesPath():           []byte(rulerRules),
+		l.alertmanagerConfigPath():   []byte(alertmanagerConfig),
+	}
+	if l.SetUp == SetUpReceive {
+		rings, err := l.hashrings()
+		if err != nil {
+			return err
+		}
+		files[l.hashringsPath()] = rings
+	}
 	bucket := map[string]any{"type": "FILESYSTEM", "config": map[string]string{"directory": l.bucket()}}
 	for path, content := range map[string]any{
 		l.bucketConfig():        bucket,
@@ -88,7 +100,7 @@ func prometheusFile(l layout, members []member, replica string) prometheusConfig
 		Global: globalConfig{
 			ScrapeInterval: scrapeInterval, EvaluationInterval: scrapeInterval, ExternalLabels: externalLabels(replica),
 		},
-		RuleFiles: []string{l.dir("config", "rules.yml")},
+		RuleFiles: []string{l.dir("config", "rules.yml")}, RemoteWrite: l.remoteWrites(),
 	}
 	jobs := map[string]int{} // index in ScrapeConfigs
 	job := func(name string) *scrapeConfig {

@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	name := filepath.Base(os.Args[0])
 	switch {
-	case name == "prometheus" || name == "sidecar" || name == "store-gateway" || name == "querier":
+	case name == "prometheus" || name == "sidecar" || name == "store-gateway" || name == "querier" || name == "ruler" || name == "alertmanager" || name == "receiver":
 		os.Exit(pretend(name, os.Args[1:]))
 	case len(os.Args) > 1 && os.Args[1] == "demo":
 		os.Exit(pretend("demo", os.Args[2:]))
@@ -50,7 +50,11 @@ func pretend(name string, args []string) int {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/-/ready", func(http.ResponseWriter, *http.Request) {})
 	var rows []string
-	for _, job := range jobs(stack(layout{})) {
+	var l layout
+	if strings.Contains(strings.Join(args, " "), ingesterLabel) {
+		l.SetUp = SetUpReceive
+	}
+	for _, job := range jobs(stack(l)) {
 		rows = append(rows, fmt.Sprintf(`{"metric":{"job":%q},"value":[1,"1"]}`, job["job"]))
 	}
 	vector, matrix := `"resultType":"vector","result":[`+strings.Join(rows, ",")+`]`,

@@ -1,7 +1,6 @@
 package up
 
 import (
-	"fmt"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -52,11 +51,14 @@ func externalLabels(replica string) map[string]string {
 
 // stack is what runs, in the order in which a reader would follow the data. A new service is one more entry.
 func stack(l layout) []member {
+	if l.SetUp == SetUpReceive {
+		return receiveStack(l)
+	}
 	members := []member{l.shop()}
 	for i, replica := range replicas {
 		members = append(members, l.prometheus(replica, 10+10*i), l.sidecar(replica, 11+10*i))
 	}
-	members = append(members, l.storeGateway(30))
+	members = append(append(members, l.storeGateway(30)), l.alerting()...)
 	return append(members, l.querier(0, members))
 }
 
@@ -80,7 +82,7 @@ func (l layout) shop() member {
 			Name: "demo-shop", Binary: l.self, Args: []string{"demo", "--http-address=" + addr},
 			Listen: []procs.Address{{Purpose: "HTTP", Addr: addr}}, Ready: "http://" + addr + "/-/ready",
 		},
-		about: "metrics of a shop that does not exist, for both Prometheus to scrape", http: addr,
+		about: "metrics of a shop that does not exist, for Prometheus to scrape", http: addr,
 	}
 }
 
@@ -101,7 +103,7 @@ func (l layout) prometheus(replica string, offset int) member {
 			Listen: []procs.Address{{Purpose: "HTTP", Addr: addr}},
 			Ready:  "http://" + addr + "/-/ready", After: []string{"demo-shop"},
 		},
-		about: fmt.Sprintf("a real Prometheus, replica=%q, scrapes all of these", replica), http: addr, job: "prometheus",
+		about: l.aboutPrometheus(replica), http: addr, job: "prometheus",
 	}
 }
 
@@ -132,6 +134,9 @@ func (l layout) storeGateway(offset int) member {
 func (l layout) querier(offset int, others []member) member {
 	m := l.own("querier", "querier", offset)
 	m.Args = append(m.Args, "--query.replica-label=replica")
+	if l.SetUp == SetUpReceive {
+		m.Args = append(m.Args, "--query.replica-label="+ingesterLabel)
+	}
 	for _, other := range others {
 		if other.store {
 			m.Args = append(m.Args, "--endpoint="+other.grpc)

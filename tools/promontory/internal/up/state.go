@@ -13,6 +13,8 @@ import (
 // state is what a run leaves to the next one, in <data>/state.json.
 type state struct {
 	Version int `json:"version"`
+	// SetUp is whose data it is; empty is the sidecar set-up, from before there was another.
+	SetUp string `json:"set_up,omitempty"`
 	// FirstRun is before all live data: history ends there.
 	FirstRun time.Time `json:"first_run"`
 	// History is what was begun; nil while no run has made any. Length and interval of a later run do not matter.
@@ -34,7 +36,7 @@ func (l layout) statePath() string { return l.dir("state.json") }
 func loadState(l layout, now time.Time) (state, error) {
 	text, err := os.ReadFile(l.statePath())
 	if errors.Is(err, os.ErrNotExist) {
-		return state{Version: stateVersion, FirstRun: now.Truncate(time.Millisecond)}, nil
+		return state{Version: stateVersion, SetUp: l.SetUp, FirstRun: now.Truncate(time.Millisecond)}, nil
 	}
 	if err != nil {
 		return state{}, err
@@ -45,6 +47,12 @@ func loadState(l layout, now time.Time) (state, error) {
 	}
 	if s.Version != stateVersion {
 		return state{}, fmt.Errorf("%s has version %d, this program knows %d (removing %s begins anew)", l.statePath(), s.Version, stateVersion, l.data)
+	}
+	if s.SetUp == "" {
+		s.SetUp = SetUpSidecar
+	}
+	if s.SetUp != l.SetUp {
+		return state{}, fmt.Errorf("%s holds the %s set-up, not %s: name another --data-dir", l.data, s.SetUp, l.SetUp)
 	}
 	return s, nil
 }

@@ -55,6 +55,9 @@ func newLayout(config Config) (layout, error) {
 			return l, err
 		}
 	}
+	if config.DataDir == "" {
+		config.DataDir = defaultDataDir(config.SetUp)
+	}
 	if l.data, err = filepath.Abs(config.DataDir); err != nil {
 		return l, err
 	}
@@ -100,7 +103,7 @@ func makeHistory(ctx context.Context, l layout, logger *zap.Logger, report *repo
 		return past{}, err
 	}
 	begun := time.Now()
-	made, err := history.Make(ctx, historyConfig(s), history.Deps{
+	made, err := history.Make(ctx, historyConfig(l, s), history.Deps{
 		Bucket: bucket, Logger: logger, WorkDir: l.dir("tmp"),
 		Progress: func(done, total int) { report.progress("history", done, total) },
 	})
@@ -114,12 +117,12 @@ func makeHistory(ctx context.Context, l layout, logger *zap.Logger, report *repo
 
 // historyConfig is the past of the two Prometheus servers: the second scrapes seven seconds after the first, and each
 // misses ten minutes of every second block, never both at once.
-func historyConfig(s state) history.Config {
+func historyConfig(l layout, s state) history.Config {
 	return history.Config{
 		End: s.FirstRun, Length: s.History.Length, Interval: s.History.Interval,
 		Replicas: []history.Replica{
-			{Labels: externalLabels("a"), Outage: 30 * time.Minute},
-			{Labels: externalLabels("b"), Offset: 7 * time.Second, Outage: 75 * time.Minute, OddBlocks: true},
+			{Labels: l.historyLabels("a"), Outage: 30 * time.Minute},
+			{Labels: l.historyLabels("b"), Offset: 7 * time.Second, Outage: 75 * time.Minute, OddBlocks: true},
 		},
 	}
 }

@@ -48,10 +48,12 @@ func testConfig(t *testing.T) Config {
 	c.BinDir, c.PeersDir, c.DataDir = filepath.Join(dir, "bin"), filepath.Join(dir, "peers"), filepath.Join(dir, "data")
 	require.NoError(t, os.MkdirAll(c.BinDir, 0o755))
 	require.NoError(t, os.MkdirAll(c.PeersDir, 0o755))
-	for _, name := range []string{"querier", "sidecar", "store-gateway"} {
+	for _, name := range []string{"querier", "sidecar", "store-gateway", "receiver", "ruler"} {
 		require.NoError(t, os.Symlink(self, filepath.Join(c.BinDir, name)))
 	}
-	require.NoError(t, os.Symlink(self, filepath.Join(c.PeersDir, "prometheus")))
+	for _, name := range []string{"prometheus", "alertmanager"} {
+		require.NoError(t, os.Symlink(self, filepath.Join(c.PeersDir, name)))
+	}
 	c.BasePort = freeBasePort(t)
 	c.History, c.HistoryInterval = 3*time.Hour, 5*time.Minute
 	return c
@@ -67,12 +69,16 @@ func freeBasePort(t *testing.T) int {
 		require.NoError(t, err)
 		port, err := strconv.Atoi(text)
 		require.NoError(t, err)
-		l := layout{Config: Config{BasePort: port, BinDir: "/bin", PeersDir: "/bin"}}
-		var listens []procs.Spec
-		for _, s := range specs(stack(l)) {
-			listens = append(listens, procs.Spec{Name: s.Name, Binary: "/bin/sh", Listen: s.Listen})
+		free := true
+		for _, setUp := range []string{SetUpSidecar, SetUpReceive} {
+			l := layout{Config: Config{SetUp: setUp, BasePort: port, BinDir: "/bin", PeersDir: "/bin"}}
+			var listens []procs.Spec
+			for _, s := range specs(stack(l)) {
+				listens = append(listens, procs.Spec{Name: s.Name, Binary: "/bin/sh", Listen: s.Listen})
+			}
+			free = free && procs.Preflight(listens...) == nil
 		}
-		if procs.Preflight(listens...) == nil {
+		if free {
 			return port
 		}
 	}
@@ -89,7 +95,7 @@ func TestOnceStartsChecksAndStops(t *testing.T) {
 	text := out.String()
 	for _, want := range []string{
 		" blocks made in ", "prometheus-a   ready after", "querier        ready after",
-		"answer         8 series, 8 points: sum by (job) (up)", "querier        stopped after", "demo-shop      stopped after",
+		"answer         10 series, 10 points: sum by (job) (up)", "querier        stopped after", "demo-shop      stopped after",
 	} {
 		require.Contains(t, text, want)
 	}
@@ -188,7 +194,7 @@ func TestValidateNamesTheFlags(t *testing.T) {
 	t.Parallel()
 	c := Config{BasePort: 65535, HistoryInterval: time.Hour}
 	err := c.Validate()
-	for _, flag := range []string{"--ports 65535", "--history 0s", "--history-interval 1h", "--data-dir"} {
+	for _, flag := range []string{"--ports 65535", "--history 0s", "--history-interval 1h", "--set-up : must be"} {
 		require.ErrorContains(t, err, flag)
 	}
 	c = DefaultConfig()
@@ -233,6 +239,7 @@ func TestPrometheusScrapesEverythingWithAJobAndTheShop(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{
 		"prometheus": 2, "sidecar": 2, "store-gateway": 1, "querier": 1, "frontend": 3, "catalog": 2, "checkout": 2, "node": 2,
+		"ruler": 1, "alertmanager": 1,
 	}, targets)
 }
 
@@ -241,10 +248,10 @@ func TestQuerierAsksEveryStoreOfTheStack(t *testing.T) {
 	members := stack(layout{Config: Config{BasePort: 20000}})
 	last := members[len(members)-1]
 	require.Equal(t, "querier", last.Name)
-	for _, want := range []string{"--endpoint=127.0.0.1:20012", "--endpoint=127.0.0.1:20022", "--endpoint=127.0.0.1:20031"} {
+	for _, want := range []string{"--endpoint=127.0.0.1:20012", "--endpoint=127.0.0.1:20022", "--endpoint=127.0.0.1:20031", "--endpoint=127.0.0.1:20004"} {
 		require.Contains(t, last.Args, want)
 	}
-	require.Equal(t, []string{"sidecar-a", "sidecar-b", "store-gateway"}, last.After)
+	require.Equal(t, []string{"sidecar-a", "sidecar-b", "store-gateway", "ruler"}, last.After)
 }
 
 func TestVerifyFindsWhatAnAnswerLacks(t *testing.T) {

@@ -16,7 +16,7 @@ MODULES := $(patsubst ./%,%,$(shell sed -n 's/^[[:space:]]*\(\.\/[^ ]*\).*/\1/p'
 # Our own checks build without the workspace, so that they can also mend it.
 DEV := GOWORK=off $(GO) run -C tools/dev .
 # What `go` calls all packages of those modules: a pattern does not reach into a nested module.
-PACKAGES := $(addprefix ./,$(addsuffix /...,$(filter-out tools/e2e,$(MODULES))))
+PACKAGES := $(addprefix ./,$(addsuffix /...,$(filter-out tools/e2e tools/manifests,$(MODULES))))
 # A program is named for the folder of its module: services/querier/cmd/querier is bin/querier.
 MAINS := $(sort $(dir $(wildcard services/*/cmd/main.go services/*/cmd/*/main.go tools/*/cmd/main.go tools/*/cmd/*/main.go)))
 
@@ -48,9 +48,22 @@ test: peers build ## unit, contract and golden tests of all modules, then the en
 e2e: peers build ## the end-to-end tests alone, with real processes (RUN=regexp for some of them)
 	PROMONTORY_E2E_REQUIRED=1 $(GO) test -count=1 -v $(if $(RUN),-run '$(RUN)') ./tools/e2e/...
 
+.PHONY: manifests-check
+manifests-check: peers build manifest-tools ## every overlay renders, is valid, and its containers' arguments start the real programs (RUN=regexp for some of it)
+	PROMONTORY_MANIFESTS_REQUIRED=1 $(GO) test -count=1 $(if $(RUN),-v -run '$(RUN)') ./tools/manifests/...
+
 .PHONY: bench
 bench: ## benchmarks beside the code (PKG=./libs/dedup/... and RUN=regexp for some of them)
 	$(GO) test -run '^$$' -bench '$(or $(RUN),.)' -benchmem $(or $(PKG),$(PACKAGES))
+	$(if $(PKG)$(RUN),,@$(MAKE) bench-receive bench-compactor)
+
+.PHONY: bench-receive
+bench-receive: peers build ## receivers under remote write, beside a real Prometheus (ARGS="--help" for its flags)
+	$(GO) run ./tools/bench/cmd/bench receive --bin $(BIN) --peers $(TOOLBIN) $(ARGS)
+
+.PHONY: bench-compactor
+bench-compactor: build ## the compactor on two weeks of an HA pair, beside reading and writing the bytes once (ARGS="--help" for its flags)
+	$(GO) run ./tools/bench/cmd/bench compactor --bin $(BIN) $(ARGS)
 
 .PHONY: fmt
 fmt: $(TOOLBIN)/.gofumpt $(TOOLBIN)/.buf ## format Go and proto files
@@ -60,7 +73,7 @@ fmt: $(TOOLBIN)/.gofumpt $(TOOLBIN)/.buf ## format Go and proto files
 ## ---- what a change must pass
 
 .PHONY: check
-check: fmt-check lint layers mod-check proto-check test ## all of the below, then the tests
+check: fmt-check lint layers mod-check proto-check test manifests-check ## all of the below, then the tests
 
 .PHONY: fmt-check
 fmt-check: $(TOOLBIN)/.gofumpt ## no file differs from what `make fmt` makes of it
@@ -94,6 +107,14 @@ proto-check: $(TOOLBIN)/.buf $(TOOLBIN)/.protoc-gen-go $(TOOLBIN)/.protoc-gen-go
 proto: $(TOOLBIN)/.buf $(TOOLBIN)/.protoc-gen-go $(TOOLBIN)/.protoc-gen-go-grpc $(TOOLBIN)/.protoc-gen-go-vtproto ## generate Go code from proto/
 	buf generate
 
+.PHONY: dashboards
+dashboards: ## generate Grafana's dashboards from deploy/grafana/dashboards.yaml
+	$(GO) run ./tools/manifests/dashboards deploy/grafana/dashboards.yaml deploy/components/grafana/dashboards
+
+.PHONY: images
+images: ## make a container image of each program in bin/images (NAMES="querier sidecar" for some, VERSION=…)
+	$(GO) run ./tools/images -out $(BIN)/images -version $(or $(VERSION),dev) -revision $$(git rev-parse --short HEAD) $(NAMES)
+
 .PHONY: work
 work: ## rewrite go.work from the modules in the tree, and align their versions
 	@$(DEV) work
@@ -110,6 +131,9 @@ tools: $(addprefix $(TOOLBIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-
 .PHONY: peers
 peers: $(TOOLBIN)/.prometheus $(TOOLBIN)/.alertmanager $(TOOLBIN)/.versitygw ## build the real Prometheus, Alertmanager and S3 server that `up` and the tests run into .bin/
 
+.PHONY: manifest-tools
+manifest-tools: $(TOOLBIN)/.kustomize $(TOOLBIN)/.kubectl-validate $(TOOLBIN)/.crds ## install what manifests are rendered with and held against into .bin/
+
 .PHONY: clean
 clean: ## remove what was built, and the data of `up`
 	rm -rf bin .bin .data
@@ -122,6 +146,8 @@ TOOL_protoc-gen-go-grpc := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 TOOL_protoc-gen-go-vtproto := github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto@v0.6.1-0.20250313105119-ba97887b0a25
 TOOL_golangci-lint := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TOOL_gofumpt := mvdan.cc/gofumpt@v0.12.0
+TOOL_kustomize := sigs.k8s.io/kustomize/kustomize/v5@v5.8.2
+TOOL_kubectl-validate := sigs.k8s.io/kubectl-validate@v0.0.4
 # The newest whose module holds its web pages, so that it builds from there.
 TOOL_alertmanager := github.com/prometheus/alertmanager/cmd/alertmanager@v0.31.1
 
@@ -148,6 +174,13 @@ $(TOOLBIN)/.versitygw: tools/peers/versitygw/go.mod tools/peers/versitygw/go.sum
 	@echo "build versitygw (two minutes the first time)"
 	@cd tools/peers/versitygw && GOWORK=off $(GO) build -o $(TOOLBIN)/ github.com/versity/versitygw/cmd/versitygw
 	@touch $@
+
+# The schemas of prometheus-operator's resources, from its module.
+$(TOOLBIN)/.crds: tools/peers/prometheus-operator/go.mod tools/peers/prometheus-operator/go.sum
+	@rm -rf $(TOOLBIN)/crds && mkdir -p $(TOOLBIN)/crds
+	@cd tools/peers/prometheus-operator && GOWORK=off $(GO) mod download github.com/prometheus-operator/prometheus-operator && \
+		cp "$$(GOWORK=off $(GO) list -m -f '{{.Dir}}' github.com/prometheus-operator/prometheus-operator)"/example/prometheus-operator-crd/monitoring.coreos.com_{prometheuses,prometheusrules,servicemonitors}.yaml $(TOOLBIN)/crds/
+	@chmod u+w $(TOOLBIN)/crds/* && touch $@
 
 .PHONY: FORCE
 FORCE:

@@ -1,0 +1,183 @@
+package manifests
+
+import (
+	"bufio"
+	"context"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/promontory-io/promontory/tools/manifests/internal/dashboards"
+	"github.com/promontory-io/promontory/tools/manifests/internal/render"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+// withoutGrafana drops Grafana's own pod, which cannot be had as a program here. Its configuration is tested by itself.
+func withoutGrafana(objects []render.Object) []render.Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o render.Object) bool { return o.Kind() == "Deployment" && o.Name() == "grafana" })
+}
+
+func pages(t testing.TB) []dashboards.Dashboard {
+	t.Helper()
+	f, err := os.Open(root(t, "deploy", "grafana", "dashboards.yaml"))
+	require.NoError(t, err)
+	defer f.Close()
+	all, err := dashboards.Read(f)
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	return all
+}
+
+func TestDashboardsAreThoseOfTheirSource(t *testing.T) {
+	t.Parallel()
+	dir := root(t, "deploy", "components", "grafana", "dashboards")
+	files, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	all := pages(t)
+	require.Len(t, files, len(all), "files and pages: run make dashboards")
+	provisioned, err := os.ReadFile(filepath.Join(dir, "..", "kustomization.yaml"))
+	require.NoError(t, err)
+	for _, d := range all {
+		want, err := d.JSON()
+		require.NoError(t, err)
+		got, err := os.ReadFile(filepath.Join(dir, d.UID+".json"))
+		require.NoError(t, err, "run make dashboards")
+		require.Equal(t, string(want), string(got), "run make dashboards")
+		require.Contains(t, string(provisioned), "dashboards/"+d.UID+".json", "the page is not provisioned")
+	}
+}
+
+// alertExprs are the expressions of the alerts and recording rules, by the name of the rule.
+func ruleExprs(t testing.TB) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(root(t, "deploy", "base", "ruler", "rules", "promontory.yaml"))
+	require.NoError(t, err)
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Alert, Record, Expr string }
+		}
+	}
+	require.NoError(t, yaml.Unmarshal(text, &file))
+	out := map[string]string{}
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			out[r.Alert+r.Record] = r.Expr
+		}
+	}
+	require.NotEmpty(t, out)
+	return out
+}
+
+// allExprs are all expressions of dashboards and rules, by where they stand.
+func allExprs(t testing.TB) map[string]string {
+	t.Helper()
+	out := ruleExprs(t)
+	for _, d := range pages(t) {
+		for _, expr := range d.Exprs(`job=~".*"`, "5m") {
+			out[d.UID+": "+expr] = expr
+		}
+	}
+	return out
+}
+
+// metricNames are the names that an expression selects.
+func metricNames(t testing.TB, where, expr string) []string {
+	t.Helper()
+	tree, err := parser.ParseExpr(expr)
+	require.NoError(t, err, where)
+	var names []string
+	parser.Inspect(tree, func(node parser.Node, _ []parser.Node) error {
+		if v, ok := node.(*parser.VectorSelector); ok {
+			for _, m := range v.LabelMatchers {
+				if m.Name == labels.MetricName {
+					names = append(names, m.Value)
+				}
+			}
+		}
+		return nil
+	})
+	return names
+}
+
+// exported are the names of the series that processes export now.
+func exported(ctx context.Context, t testing.TB, r running) map[string]bool {
+	t.Helper()
+	names := map[string]bool{"up": true}
+	for _, p := range r.processes {
+		if p.HTTP == "" {
+			continue
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.HTTP+"/metrics", http.NoBody)
+		require.NoError(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		lines := bufio.NewScanner(resp.Body)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			// "# TYPE name kind" names also what has no series yet.
+			fields := strings.Fields(lines.Text())
+			if len(fields) == 4 && fields[1] == "TYPE" {
+				addFamily(names, fields[2], fields[3])
+			}
+		}
+		require.NoError(t, lines.Err())
+		require.NoError(t, resp.Body.Close())
+	}
+	return names
+}
+
+func addFamily(names map[string]bool, name, kind string) {
+	names[name] = true
+	if kind == "histogram" || kind == "summary" {
+		for _, suffix := range []string{"_bucket", "_count", "_sum"} {
+			names[name+suffix] = true
+		}
+	}
+}
+
+// onceUsed are families that a process shows only once it has had something to count.
+func onceUsed(t testing.TB) map[string]bool {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", "once-used.tsv"))
+	require.NoError(t, err)
+	defer f.Close()
+	names := map[string]bool{}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		name, kind, ok := strings.Cut(lines.Text(), "\t")
+		require.True(t, ok, "line %q: want a name, a tab and a kind", lines.Text())
+		addFamily(names, name, kind)
+	}
+	require.NoError(t, lines.Err())
+	return names
+}
+
+// requireExprsAnswered runs every expression of dashboards and rules against a live stack: each answers, perhaps with
+// nothing, and none names what nobody exports.
+func requireExprsAnswered(t *testing.T, r running, querier string) {
+	t.Helper()
+	known := exported(t.Context(), t, r)
+	for record := range ruleExprs(t) {
+		known[record] = true
+	}
+	later := onceUsed(t)
+	unknown := map[string]string{}
+	for where, expr := range allExprs(t) {
+		a, err := query(t.Context(), querier, expr)
+		require.NoError(t, err, where)
+		require.Equal(t, "success", a.Status, "%s: %s", where, a.Error)
+		for _, name := range metricNames(t, where, expr) {
+			if !known[name] && !later[name] {
+				unknown[name] = where
+			}
+		}
+	}
+	require.Empty(t, slices.Sorted(maps.Keys(unknown)), "expressions name what no process exports")
+}

@@ -13,7 +13,7 @@ const (
 	// reservedShare of the limit is for small requests.
 	reservedShare = 8
 	// smallShare of the limit is the most that a small request holds.
-	smallShare = 32
+	smallShare = 16
 	// DefaultMaxWait is how long a request waits before it is refused, if nothing else is said.
 	DefaultMaxWait = 30 * time.Second
 )
@@ -29,8 +29,8 @@ type Budget struct {
 	smallUsed int64 // part of used, held by small requests
 	stuck     int64 // part of used, held by requests that wait to grow
 	growing   queue
-	small     queue
-	large     queue
+	smalls    queue
+	larges    queue
 }
 
 // Option changes how a budget behaves.
@@ -85,7 +85,7 @@ func (b *Budget) Waiting() int {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.growing.n + b.small.n + b.large.n
+	return b.growing.n + b.smalls.n + b.larges.n
 }
 
 // Acquire reserves bytes and waits for them if it must: in its turn, at most the maximal wait. who is named in a refusal. The
@@ -116,6 +116,22 @@ type Reservation struct {
 
 	held    int64 // guarded by b.mu, as is the rest
 	waiting int   // calls to Grow that wait
+	large   bool  // whatever it holds
+}
+
+// MarkLarge says that the request will take long or want much more, however little it holds now: from now on it takes nothing of what is
+// kept for small ones.
+func (r *Reservation) MarkLarge() {
+	if r.b == nil {
+		return
+	}
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	if r.b.small(r, r.held) {
+		r.b.smallUsed -= r.held
+	}
+	r.large = true
+	r.b.grant()
 }
 
 // Who is whom refusals name.
@@ -167,10 +183,10 @@ func (r *Reservation) GrowUpTo(least, most int64) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := min(most, b.limit-b.used, b.Largest()-r.held)
-	if !b.isSmall(r.held + n) {
+	if !b.small(r, r.held+n) {
 		n = min(n, b.Largest()-b.besidesSmall(r))
 	}
-	if n <= 0 || n < least || b.growing.n+b.small.n+b.large.n > 0 {
+	if n <= 0 || n < least || b.growing.n+b.smalls.n+b.larges.n > 0 {
 		return 0
 	}
 	b.add(r, n)

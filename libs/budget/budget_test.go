@@ -142,6 +142,32 @@ func TestSmallRequestsPassLargeOnesButDoNotStarveThem(t *testing.T) {
 	})
 }
 
+func TestWhoIsMarkedLargeLeavesWhatIsKeptForSmallOnes(t *testing.T) {
+	t.Parallel()
+	b := budget.New(1600, nil)
+	var marked []*budget.Reservation
+	for range 14 {
+		r, err := b.TryAcquire(100, "crowd")
+		require.NoError(t, err)
+		r.MarkLarge()
+		marked = append(marked, r)
+	}
+	require.Error(t, marked[0].TryGrow(1), "seven eighths are taken")
+	require.Zero(t, marked[0].GrowUpTo(1, 100))
+	for range 2 {
+		r, err := b.TryAcquire(100, "small")
+		require.NoError(t, err)
+		marked = append(marked, r)
+	}
+	for _, r := range marked {
+		r.Release()
+	}
+	require.Zero(t, b.Used())
+	r, err := b.TryAcquire(b.Largest(), "the next")
+	require.NoError(t, err)
+	r.Release()
+}
+
 func TestWaitingEndsWithAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -32,7 +32,7 @@
 // # Who comes first
 //
 // Requests that grow come before new ones. New ones are served in the order in which they came, in two lanes: an eighth of the limit is
-// kept for small requests (up to 1/32 of the limit each), so that they are answered while large ones hold or wait for the rest; and while a large one
+// kept for small requests (up to 1/16 of the limit each, unless they said MarkLarge), so that they are answered while large ones hold or wait for the rest; and while a large one
 // waits, small ones use no more than that eighth, so that it is not passed over for ever. So no request can have more than 7/8 of the limit.
 //
 // # Refusals

@@ -46,14 +46,17 @@ func (q *queue) remove(w *waiter) {
 // isSmall says whether somebody who holds so much goes with the small ones.
 func (b *Budget) isSmall(held int64) bool { return held <= b.limit/smallShare }
 
+// small says whether r goes with the small ones when it holds so much. b.mu is held.
+func (b *Budget) small(r *Reservation, held int64) bool { return !r.large && b.isSmall(held) }
+
 // add changes what r holds. b.mu is held.
 func (b *Budget) add(r *Reservation, bytes int64) {
-	if b.isSmall(r.held) {
+	if b.small(r, r.held) {
 		b.smallUsed -= r.held
 	}
 	b.used += bytes
 	r.held += bytes
-	if b.isSmall(r.held) {
+	if b.small(r, r.held) {
 		b.smallUsed += r.held
 	}
 	if r.waiting > 0 {
@@ -66,8 +69,8 @@ func (b *Budget) fits(r *Reservation, bytes int64) bool {
 	if b.used+bytes > b.limit {
 		return false
 	}
-	if b.isSmall(r.held + bytes) {
-		return b.large.n == 0 || b.smallUsed+bytes <= b.limit/reservedShare
+	if b.small(r, r.held+bytes) {
+		return b.larges.n == 0 || b.smallUsed+bytes <= b.limit/reservedShare
 	}
 	return b.besidesSmall(r)+bytes <= b.Largest()
 }
@@ -75,7 +78,7 @@ func (b *Budget) fits(r *Reservation, bytes int64) bool {
 // besidesSmall is what r and all that are not small hold. b.mu is held.
 func (b *Budget) besidesSmall(r *Reservation) int64 {
 	n := b.used - b.smallUsed
-	if b.isSmall(r.held) {
+	if b.small(r, r.held) {
 		n += r.held
 	}
 	return n
@@ -83,19 +86,19 @@ func (b *Budget) besidesSmall(r *Reservation) int64 {
 
 // busy says whether somebody waits before whom r must not be served. b.mu is held.
 func (b *Budget) busy(r *Reservation, bytes int64) bool {
-	if b.isSmall(r.held+bytes) && b.smallUsed+bytes <= b.limit/reservedShare {
+	if b.small(r, r.held+bytes) && b.smallUsed+bytes <= b.limit/reservedShare {
 		// What is kept for small ones is nobody else's.
-		return b.small.n > 0 && r.held == 0
+		return b.smalls.n > 0 && r.held == 0
 	}
 	switch {
 	case b.growing.n > 0:
 		return true
 	case r.held > 0:
-		return b.small.n+b.large.n > 0
-	case b.isSmall(bytes):
-		return b.small.n > 0
+		return b.smalls.n+b.larges.n > 0
+	case b.small(r, bytes):
+		return b.smalls.n > 0
 	default:
-		return b.large.n > 0
+		return b.larges.n > 0
 	}
 }
 
@@ -126,10 +129,10 @@ func (b *Budget) enqueue(r *Reservation, bytes int64) (*waiter, error) {
 		b.growing.push(w)
 		b.stuck = stuck
 		r.waiting++
-	case b.isSmall(bytes):
-		b.small.push(w)
+	case b.small(r, bytes):
+		b.smalls.push(w)
 	default:
-		b.large.push(w)
+		b.larges.push(w)
 	}
 	return w, nil
 }
@@ -167,18 +170,18 @@ func (b *Budget) grant() {
 		}
 		b.serve(w, nil)
 	}
-	for b.large.n > 0 && b.fits(b.large.first.r, b.large.first.bytes) {
-		b.serve(b.large.first, nil)
+	for b.larges.n > 0 && b.fits(b.larges.first.r, b.larges.first.bytes) {
+		b.serve(b.larges.first, nil)
 	}
-	for b.small.n > 0 && b.fits(b.small.first.r, b.small.first.bytes) {
-		b.serve(b.small.first, nil)
+	for b.smalls.n > 0 && b.fits(b.smalls.first.r, b.smalls.first.bytes) {
+		b.serve(b.smalls.first, nil)
 	}
 }
 
 // grantSmall serves small requests from what is kept for them, whoever else waits. b.mu is held.
 func (b *Budget) grantSmall() {
-	for b.small.n > 0 {
-		w := b.small.first
+	for b.smalls.n > 0 {
+		w := b.smalls.first
 		if b.smallUsed+w.bytes > b.limit/reservedShare || b.used+w.bytes > b.limit {
 			return
 		}

@@ -209,8 +209,13 @@ func (e *exactIterator) resolve() (next *piece, lonely bool) {
 	e.round++
 	for {
 		p, cover, linked := e.first()
-		if e.err != nil || p == nil || (next != nil && p.cur.t >= next.cur.t) {
+		late := p != nil && next != nil && p.cur.t >= next.cur.t
+		if e.err != nil || p == nil || (late && cover == nil) {
 			return next, next != nil
+		}
+		if late {
+			cover.banned = e.round // it has the same gap, but the next one may fill it
+			continue
 		}
 		if !e.fits(p, next) {
 			p.banned = e.round

@@ -91,6 +91,14 @@ func TestExactOnReportedFailures(t *testing.T) {
 			seconds: hour, widest: 30000,
 			replicas: []*scraper{{interval: 30000, phase: 4000}, {interval: 15000, phase: 11000, gaps: [][2]int64{gone(1200, 1800)}}},
 		},
+		"two replicas gone at once, and a third one that scrapes more rarely": {
+			seconds: hour, widest: 35000,
+			replicas: []*scraper{
+				{interval: 15000, gaps: [][2]int64{gone(1200, 1800)}},
+				{interval: 15000, phase: 7000, gaps: [][2]int64{gone(1150, 1900)}},
+				{interval: 30000, phase: 4000},
+			},
+		},
 		"one replica restarted, and scrapes at another phase since": {
 			seconds: hour, widest: 16500,
 			replicas: []*scraper{{interval: 15000, phase: 2000, gaps: [][2]int64{gone(1500, 3600)}}, {interval: 15000, phase: 7000}, {interval: 15000, phase: 13000, gaps: [][2]int64{gone(0, 1590)}}},

@@ -448,3 +448,35 @@ func TestRecordedBucketAfterCompaction(t *testing.T) {
 	require.Len(t, res.Metas, 11)
 	require.Empty(t, res.Excluded)
 }
+
+func TestBlockThatIsDeletedWhileItsMarkIsReadIsNotTakenForOneWithoutMark(t *testing.T) {
+	t.Parallel()
+	buckets(t, func(t *testing.T, bkt *blocktest.Hooked, s fetch.Strategy) {
+		put(t, bkt, meta(1))
+		put(t, bkt, meta(2))
+		for n := range 2 {
+			_, err := block.MarkForDeletion(t.Context(), nil, bkt, id(n+1), "", time.Now().Add(-time.Hour))
+			require.NoError(t, err)
+		}
+		f := newBase(t, bkt, fetch.Config{Strategy: s}, nil).NewFetcher(nil, fetch.IgnoreDeletionMark(0))
+		res, err := f.Fetch(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, res.Metas)
+
+		// One goes, the other one's mark is taken off, both after they were listed.
+		var once sync.Once
+		bkt.Hook = func(c blocktest.Call) error {
+			if strings.HasSuffix(c.Name, block.DeletionMarkFilename) && c.Op == objstore.OpGet {
+				once.Do(func() {
+					require.NoError(t, block.Delete(t.Context(), nil, bkt.Bucket, id(1)))
+					require.NoError(t, block.RemoveMark(t.Context(), nil, bkt.Bucket, id(2), block.DeletionMarkFilename))
+				})
+			}
+			return nil
+		}
+		res, err = f.Fetch(t.Context())
+		require.NoError(t, err)
+		require.NotContains(t, res.Metas, id(1))
+		require.Contains(t, res.Metas, id(2))
+	})
+}

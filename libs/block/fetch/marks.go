@@ -104,6 +104,9 @@ func (r *markReader) block(ctx context.Context, id ulid.ULID, want MarkKind) {
 	last := r.base.marks
 	if want&DeletionMarks != 0 {
 		m, err := block.ReadDeletionMark(ctx, r.base.bkt, id)
+		if known, ok := last.Deletion[id]; ok && errors.Is(err, block.ErrMarkNotFound) {
+			m, err = r.takenOff(ctx, id, known, err)
+		}
 		settleMark(r, id, m, err, last.Deletion, r.got.Deletion)
 	}
 	if want&NoCompactMarks != 0 {
@@ -114,6 +117,20 @@ func (r *markReader) block(ctx context.Context, id ulid.ULID, want MarkKind) {
 		m, err := block.ReadNoDownsampleMark(ctx, r.base.bkt, id)
 		settleMark(r, id, m, err, last.NoDownsample, r.got.NoDownsample)
 	}
+}
+
+// takenOff tells apart why a deletion mark that was there is no more: it was taken off, or all of
+// the block has gone since it was listed, the mark last. Without its mark a block of which nothing is
+// left would pass for one that has to be there.
+func (r *markReader) takenOff(ctx context.Context, id ulid.ULID, known *block.DeletionMark, notFound error) (*block.DeletionMark, error) {
+	whole, err := block.Exists(ctx, r.base.bkt, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case whole:
+		return nil, notFound
+	}
+	return known, nil
 }
 
 func settleMark[M any](r *markReader, id ulid.ULID, m *M, err error, last, got map[ulid.ULID]*M) {

@@ -32,7 +32,7 @@ func parseGroupcache(source string, text []byte, s *Settings) (b backend.Config,
 		Rest map[string]any `yaml:",inline"`
 	}
 	if strictyaml.Decode(source, text, &loose) != nil || !strings.EqualFold(loose.Type, typeGroupcache) {
-		return b, false, nil // others say what is wrong
+		return b, false, nil //nolint:nilerr // whoever reads it next says what is wrong
 	}
 	doc := struct {
 		Type     string           `yaml:"type"`

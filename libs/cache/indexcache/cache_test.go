@@ -236,7 +236,7 @@ func TestConfigs(t *testing.T) {
 		"type: in-memory": DefaultConfig(),
 		"type: IN-MEMORY\nconfig: {max_size: 100MB, max_item_size: 1MiB}\nenabled_items: [Series, Postings]\nttl: 1d": memory(
 			MemoryConfig{MaxSize: 100 * cache.MiB, MaxItemSize: cache.MiB}, day, Series, Postings),
-		"type: IN-MEMORY\nconfig: {max_size: \"0\"}": memory(MemoryConfig{}, defaultTTL),
+		"type: IN-MEMORY\nconfig: {max_size: \"0\"}":           memory(MemoryConfig{}, defaultTTL),
 		"type: IN-MEMORY\nconfig:\n  max_size: 1000\nttl: 90m": memory(MemoryConfig{MaxSize: 1000, MaxItemSize: 1000}, 90*time.Minute),
 	} {
 		cfg, err := ParseConfig("f", []byte(text))

@@ -6,7 +6,7 @@ import "time"
 type ActiveQuery struct {
 	// ID names it for the call that cancels it.
 	ID string `json:"id"`
-	// Kind is the call: query, query_range or series.
+	// Kind is the call: query, query_range or series; grpc for one of a peer.
 	Kind   string `json:"kind"`
 	Query  string `json:"query"`
 	Tenant string `json:"tenant"`

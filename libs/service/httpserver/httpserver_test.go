@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
@@ -388,6 +389,16 @@ func TestLargeAnswersAreCompressedForThoseWhoTakeIt(t *testing.T) {
 	got, err := io.ReadAll(zr)
 	require.NoError(t, err)
 	require.Equal(t, large, string(got))
+	resp, body = get(t, client(t), base+"/wrap", "Accept-Encoding", "zstd")
+	require.Equal(t, "zstd", resp.Header.Get("Content-Encoding"))
+	zd, err := zstd.NewReader(strings.NewReader(body))
+	require.NoError(t, err)
+	defer zd.Close()
+	got, err = io.ReadAll(zd)
+	require.NoError(t, err)
+	require.Equal(t, large, string(got))
+	resp, _ = get(t, client(t), base+"/wrap", "Accept-Encoding", "gzip, deflate, br, zstd")
+	require.Equal(t, "gzip", resp.Header.Get("Content-Encoding"), "who takes both gets what everybody knows")
 	for _, path := range []string{"/plain", "/wrap"} {
 		encoding := "gzip"
 		if path == "/wrap" {

@@ -35,31 +35,31 @@ type MiddlewareOptions struct {
 // Middleware wraps the handlers of an API with what all of them have in common. It is safe for
 // concurrent use.
 type Middleware struct {
-	opts    MiddlewareOptions
-	logger  *zap.Logger
-	metrics *metrics
-	gzip    func(http.Handler) http.HandlerFunc
+	opts     MiddlewareOptions
+	logger   *zap.Logger
+	metrics  *metrics
+	compress func(http.Handler) http.HandlerFunc
 }
 
 // NewMiddleware returns the middleware of one API.
 func NewMiddleware(opts MiddlewareOptions) *Middleware {
-	gzip, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false))
+	compress, err := gzhttp.NewWrapper(gzhttp.EnableZstd(true), gzhttp.PreferZstd(false))
 	if err != nil {
 		// Only options that contradict each other are refused.
 		panic(err) //nolint:forbidigo // our own mistake
 	}
 	return &Middleware{
-		opts:    opts,
-		logger:  opts.Logger.Named("http"),
-		metrics: newMetrics(opts.Registerer, opts.Tenant),
-		gzip:    gzip,
+		opts:     opts,
+		logger:   opts.Logger.Named("http"),
+		metrics:  newMetrics(opts.Registerer, opts.Tenant),
+		compress: compress,
 	}
 }
 
 // Wrap returns h with all of it: from the outside in a span, metrics under the given handler name, the request
 // id, the request log, compression, and recovery from panics.
 func (m *Middleware) Wrap(handler string, h http.Handler) http.Handler {
-	return m.opts.Tracing.HTTP("/"+handler, m.observe(handler, m.gzip(m.recover(h))))
+	return m.opts.Tracing.HTTP("/"+handler, m.observe(handler, m.compress(m.recover(h))))
 }
 
 // Plain is Wrap without compression, for handlers whose bodies are compressed already or are streamed.

@@ -115,7 +115,7 @@ function List({ blocks, selected, onSelect }: { blocks: Block[]; selected: strin
     { name: 'Marks', by: (b) => b.flags, cell: (b) => marksText(b) },
     { name: 'Labels', by: (b) => b.group.text, cell: (b) => <LabelSet labels={b.group.labels} /> },
   ];
-  return <div className="block-list"><Table label="Blocks" rows={blocks} columns={columns} rowKey={(b) => b.id} step={100} onRow={(b) => (b.id === selected ? 'selected' : undefined)} /></div>;
+  return <div className="block-list"><Table label="Blocks" rows={blocks} columns={columns} rowKey={(b) => b.id} step={50} onRow={(b) => (b.id === selected ? 'selected' : undefined)} /></div>;
 }
 
 function marksText(b: Block): string {

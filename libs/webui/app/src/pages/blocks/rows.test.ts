@@ -29,6 +29,18 @@ describe('analysis of blocks', () => {
     expect(sections[0]?.gaps.get(0)).toEqual([{ min: 2 * h, max: 6 * h }]);
     expect(sections[0]?.bands[0]?.lanes.length).toBe(2);
   });
+  it('takes what no query sees for no gap', () => {
+    const o = overview(['A', 0, 0, 2, 0, 1], ['B', 0, 2, 4, 0, 1]);
+    const first = o.blocks[0];
+    if (first) {
+      first[3] -= 300_000;
+    }
+    expect(analyse(fromOverview(o)).gaps).toBe(0);
+    if (first) {
+      first[3] -= 1;
+    }
+    expect(analyse(fromOverview(o)).gaps).toBe(1);
+  });
   it('selects by labels, words, level, size, time and state', () => {
     const blocks = fromOverview(overview(['AAA', 0, 0, 2, 0, 1], ['BBB', 1, 2, 4, 0, 2, flagDeletion], ['CCC', 0, 4, 6, 300_000, 2]));
     const ids = (f: Partial<BlockFilter>) => select(blocks, { ...all, ...f }, { ...noWork, planned: new Set(['CCC']) }).map((b) => b.id).join();

@@ -127,6 +127,9 @@ export function analyse(blocks: Block[]): { sections: Section[]; overlaps: numbe
   return { sections, overlaps, gaps: gapCount };
 }
 
+// Blocks may end at their last sample. What is shorter than this no query sees: it is how far back PromQL looks.
+const shortestGap = 300_000;
+
 // cover goes through the blocks of one group and resolution in the order of time. What is marked for deletion has a
 // replacement: it neither covers nor overlaps.
 function cover(list: Block[]): { overlaps: number; gaps: Span[] } {
@@ -144,7 +147,7 @@ function cover(list: Block[]): { overlaps: number; gaps: Span[] } {
           overlaps++;
         }
       }
-    } else if (last && b.min > reached) {
+    } else if (last && b.min - reached > Math.max(shortestGap, b.resolution)) {
       gaps.push({ min: reached, max: b.min });
     }
     if (b.max > reached) {

@@ -1,7 +1,7 @@
 import { useMemo, useState } from 'react';
 import { bytes, count, resolution as resolutionText } from '../../lib/format';
 import { useAPI, useDark } from '../../lib/hooks';
-import { about, ago, formatDuration, formatTime, parseDuration } from '../../lib/time';
+import { about, ago, formatTime, parseDuration } from '../../lib/time';
 import { Empty, Heading, Notice, Select, Table, Trouble, Wide, type Column } from '../../ui/parts';
 import { fillOf } from './draw';
 import { fromOverview, type Block, type Overview } from './rows';
@@ -113,7 +113,6 @@ function Retention({ blocks }: { blocks: Block[] }) {
           ]} />
         </>
       )}
-      <p className="faint">Kept: raw {formatDuration(keep.raw)}, 5m {formatDuration(keep.five)}, 1h {formatDuration(keep.hour)}.</p>
     </section>
   );
 }

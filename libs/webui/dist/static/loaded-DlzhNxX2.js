@@ -1,1 +1,0 @@
-import{j as o}from"./index-sw6hlMA5.js";import{Viewer as t}from"./global-B9sQzcqf.js";import"./worktypes-CJhCNwRL.js";import"./rows-DbCcgevr.js";import"./format-DTEug4_i.js";import"./figures-BN2ilgVs.js";import"./match-CPsVjvjR.js";import"./draw-BuLUPMlF.js";function f(){return o.jsx(t,{view:"loaded",title:"Loaded blocks"})}export{f as default};

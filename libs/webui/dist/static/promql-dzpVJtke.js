@@ -1,1 +1,0 @@
-import{h as a,j as e,x as r}from"./index-sw6hlMA5.js";import{e as n,b as i}from"./options-C1h3FK3h.js";function c({expr:s}){return a.pages.includes("graph")?e.jsx(r,{page:"graph",search:n([{...i,expr:s,tab:"table"}]),children:e.jsx("code",{className:"break",children:s})}):e.jsx("code",{className:"break",children:s})}export{c as E};

@@ -369,8 +369,8 @@ func TestCompactorKilledAgainAndAgainChangesNoAnswer(t *testing.T) {
 	})
 	stop()
 	<-watching
+	t.Logf("%d kills (%d left uploads cut off, %d sources that were not marked yet), %d clusters, %d answers compared", count, uploads, marks, clusters, w.compared)
 	require.Empty(t, w.wrong)
 	w.check(t)
-	t.Logf("%d kills (%d left uploads cut off, %d sources that were not marked yet), %d clusters, %d answers compared", count, uploads, marks, clusters, w.compared)
 	require.Len(t, kept(t, dir), 3*clusters, "two days raw and in 5m, and the newest pair")
 }

@@ -230,11 +230,22 @@ type Status struct {
 
 func (a *API) status(*http.Request) (promapi.Data, error) {
 	s := a.runner.Snapshot()
-	out := Status{Synced: s.Synced, Blocks: len(s.Metas), Running: s.Running, Quarantined: s.Aside, Resting: s.Resting, Events: s.Events}
+	out := Status{
+		Synced: s.Synced, Blocks: len(s.Metas), Running: list(s.Running), Quarantined: list(s.Aside),
+		Resting: list(s.Resting), Events: list(s.Events),
+	}
 	if s.Err != nil {
 		out.Err = s.Err.Error()
 	}
 	return promapi.JSON{Value: out}, nil
+}
+
+// list makes an empty list of none, as readers of JSON want it.
+func list[T any](in []T) []T {
+	if in == nil {
+		return []T{}
+	}
+	return in
 }
 
 func (a *API) plan(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -14,12 +15,16 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/block/blocktest"
+	"github.com/promontory-io/promontory/libs/block/fetch"
 	"github.com/promontory-io/promontory/libs/objstore/filesystem"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/services/compactor/internal/api"
+	"github.com/promontory-io/promontory/services/compactor/internal/run"
 )
 
 // TestFlagsOfThanosAreTaken reads the flags that Thanos' compact command has.
@@ -203,7 +208,12 @@ func TestServesTheBlockViewerWhileItWorks(t *testing.T) {
 	require.Contains(t, body, "0 compactions")
 	code, body = get(t, addr+"/x/api/v1/compactor/status")
 	require.Equal(t, 200, code)
-	require.Contains(t, body, `"quarantined"`)
+	for _, member := range []string{`"quarantined":[]`, `"running":[`, `"resting":[]`, `"events":[`} {
+		require.Contains(t, body, member)
+	}
+	code, body = get(t, addr+"/x/api/v1/compactor/plan")
+	require.Equal(t, 200, code)
+	require.Contains(t, body, `"data":{"jobs":[],"marks":[],"problems":[],"retention":[],"bytes":0,"secondsLeft":0,"assumed":false}`)
 
 	id := unmarked(t, dir)[0]
 	markBlock := func(action, detail string) (int, string) {
@@ -227,6 +237,38 @@ func TestServesTheBlockViewerWhileItWorks(t *testing.T) {
 	code, _ = markBlock("DELETION", "")
 	require.Equal(t, 400, code)
 	require.NoError(t, stop())
+}
+
+func TestPlanIsPrintedForPeopleAndPrograms(t *testing.T) {
+	t.Parallel()
+	dir := blocktest.RecordedBefore(t)
+	bkt, err := filesystem.New(dir)
+	require.NoError(t, err)
+	cfg := config(t, dir)
+	cfg.Retention.Raw = 60 * 24 * time.Hour // the recorded blocks are older
+	base, err := fetch.NewBase(nil, bkt, fetch.Config{Strategy: fetch.Recursive}, nil)
+	require.NoError(t, err)
+	rules, err := cfg.Retention.Rules()
+	require.NoError(t, err)
+	r := run.New(run.Config{Vertical: true, Downsampling: true, CompactConcurrency: 1, Retention: rules}, run.Deps{
+		Logger: zap.NewNop(), Bucket: bkt, Fetcher: base.NewFetcher(nil, run.Filters(nil, []string{"replica"})...),
+	})
+	before := unmarked(t, dir)
+	var text, doc bytes.Buffer
+	require.NoError(t, printPlan(t.Context(), r, planText, &text))
+	for _, want := range []string{"8 compactions of 336 blocks, 3 downsampled blocks", "estimated time left", "the speed is assumed", "retention: 336 blocks", "held back: "} {
+		require.Contains(t, text.String(), want)
+	}
+	require.NoError(t, printPlan(t.Context(), r, planJSON, &doc))
+	var plan api.Plan
+	require.NoError(t, json.Unmarshal(doc.Bytes(), &plan))
+	require.Len(t, plan.Jobs, 8)
+	require.Equal(t, []int64{0, block.Resolution5m, block.Resolution1h}, plan.Jobs[0].Targets)
+	require.Positive(t, plan.Jobs[0].Bytes)
+	require.Positive(t, plan.SecondsLeft)
+	require.Len(t, plan.Retention, 336)
+	require.Equal(t, "default", plan.Retention[0].Policy)
+	require.Equal(t, before, unmarked(t, dir), "nothing is changed")
 }
 
 func TestSecondCompactorWaitsAndSaysSo(t *testing.T) {

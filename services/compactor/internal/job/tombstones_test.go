@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
@@ -50,7 +49,7 @@ func withTombstones(t *testing.T, bkt objstore.Bucket) (*block.Meta, string, int
 
 	from := m.MinTime + 30*time.Minute.Milliseconds()
 	stones := tombstones.NewMemTombstones()
-	stones.AddInterval(storage.SeriesRef(ref), tombstones.Interval{Mint: from, Maxt: m.MaxTime})
+	stones.AddInterval(ref, tombstones.Interval{Mint: from, Maxt: m.MaxTime})
 	_, err = tombstones.WriteFile(nil, root, stones)
 	require.NoError(t, err)
 	content, err := os.ReadFile(filepath.Join(root, tombstonesFile))

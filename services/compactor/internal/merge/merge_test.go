@@ -305,8 +305,10 @@ func TestOverlappingAggregatesKeepWindowsAndCounterEnds(t *testing.T) {
 		return piece{mint: out[0].MinTime, maxt: out[0].MaxTime, enc: downsample.Encoding, data: data}
 	}
 	a, b := make5m(0, hour(2), 1), make5m(hour(1), hour(3), 1)
-	got, err := overlappingAggregates([]piece{a, b}, dedup.Chain)
+	all, err := (&series{fn: dedup.Chain}).overlappingAggregates([]piece{a, b}, block.Resolution5m)
 	require.NoError(t, err)
+	require.Len(t, all, 1)
+	got := all[0]
 	require.Equal(t, a.mint, got.MinTime)
 	require.Equal(t, b.maxt, got.MaxTime)
 	it := downsample.NewIterator([]chunks.AggrChunk{got}, []chunks.Aggr{chunks.Count})
@@ -324,6 +326,62 @@ func TestOverlappingAggregatesKeepWindowsAndCounterEnds(t *testing.T) {
 	last, ok := c.Last()
 	require.True(t, ok)
 	require.InDelta(t, 179, last, 0, "the true last raw value")
+}
+
+func TestOverlappingAggregatesOfHistogramsAreMerged(t *testing.T) {
+	t.Parallel()
+	make5m := func(from, to int64) piece {
+		var d downsample.Downsampler
+		c := chunkenc.NewHistogramChunk()
+		app, err := c.Appender()
+		require.NoError(t, err)
+		for at := from + 59_999; at < to; at += 60_000 {
+			_, _, app, err = app.AppendHistogram(nil, at, blocktest.HistogramValue(0, at), false)
+			require.NoError(t, err)
+		}
+		out, err := d.Raw(c.Iterator(nil), block.Resolution5m)
+		require.NoError(t, err)
+		require.Len(t, out, 1)
+		data, err := downsample.AppendAggr(nil, out[0].Aggr)
+		require.NoError(t, err)
+		return piece{mint: out[0].MinTime, maxt: out[0].MaxTime, enc: downsample.Encoding, data: data}
+	}
+	all := make5m(0, hour(3))
+	whole, err := all.aggregates()
+	require.NoError(t, err)
+	text := func(cs []chunks.AggrChunk, a chunks.Aggr) (out []string) {
+		it := downsample.NewIterator(cs, []chunks.Aggr{a})
+		for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+			if typ == chunkenc.ValFloat {
+				at, v := it.At()
+				out = append(out, fmt.Sprint(at, " ", v))
+				continue
+			}
+			at, h := it.AtFloatHistogram(nil)
+			out = append(out, fmt.Sprint(at, " ", h))
+		}
+		require.NoError(t, it.Err())
+		return out
+	}
+	for _, fn := range []dedup.Func{dedup.Chain, dedup.Penalty, dedup.Exact} {
+		s := &series{fn: fn}
+		got, err := s.overlappingAggregates([]piece{make5m(0, hour(2)), make5m(hour(1), hour(3))}, block.Resolution5m)
+		require.NoError(t, err)
+		for a, windows := range map[chunks.Aggr]int{chunks.Count: 36, chunks.Sum: 36, chunks.Counter: 37} {
+			have, want := text(got, a), text([]chunks.AggrChunk{whole}, a)
+			if fn == dedup.Penalty {
+				// It notices that a replica has ended only after two windows.
+				windows -= 2
+				require.Subset(t, want, have, a)
+			} else {
+				require.Subset(t, have, want, a)
+			}
+			require.Len(t, have, windows, "%s %s", fn, a)
+		}
+		floats, err := s.overlappingAggregates([]piece{make5m(0, hour(2)), {mint: 1, maxt: 2, enc: chunkenc.EncXOR, data: []byte{0, 0, 0}}}, block.Resolution5m)
+		require.ErrorIs(t, err, block.ErrCorrupt)
+		require.Empty(t, floats)
+	}
 }
 
 func TestBrokenChunkNamesItsBlockAndSalvageGoesOn(t *testing.T) {

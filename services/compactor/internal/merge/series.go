@@ -189,14 +189,14 @@ func (s *series) mergeAggregates(resolution int64, stats *Stats) error {
 			s.agg = append(s.agg, a)
 		} else {
 			stats.Merged += j - i
-			a, err := overlappingAggregates(s.pieces[i:j], s.fn)
+			a, err := s.overlappingAggregates(s.pieces[i:j], resolution)
 			if err != nil {
 				return err
 			}
-			if s.own, err = s.encode(s.own, []chunks.AggrChunk{a}); err != nil {
+			if s.own, err = s.encode(s.own, a); err != nil {
 				return err
 			}
-			s.agg = append(s.agg, a)
+			s.agg = append(s.agg, a...)
 		}
 		i = j
 	}
@@ -211,24 +211,43 @@ func (s *series) mergeAggregates(resolution int64, stats *Stats) error {
 	return err
 }
 
-// overlappingAggregates merges chunks of float aggregates, each aggregate on its own.
-// The result ends its counter, as all such chunks do, with the last raw value once more:
-// that of the replica that reaches furthest.
-func overlappingAggregates(pieces []piece, fn dedup.Func) (chunks.AggrChunk, error) {
-	none := chunks.AggrChunk{}
+// overlappingAggregates merges chunks of aggregates, each aggregate on its own.
+//
+// Exact looks at the scrapes of replicas, of which aggregates have nothing left. Their windows end at
+// the same times, so taking each time once, as chain does, leaves no gap and nothing twice.
+func (s *series) overlappingAggregates(pieces []piece, resolution int64) ([]chunks.AggrChunk, error) {
+	fn := s.fn
+	if fn == dedup.Exact {
+		fn = dedup.Chain
+	}
 	in := make([]chunks.AggrChunk, len(pieces))
+	histograms := 0
 	for i := range pieces {
 		var err error
 		if in[i], err = pieces[i].aggregates(); err != nil {
-			return none, err
+			return nil, err
 		}
-		for a := chunks.Count; a <= chunks.Counter; a++ {
-			if part, ok := in[i].Of(a); ok && part.Encoding != chunkenc.EncXOR || in[i].Raw.Present() {
-				return none, fmt.Errorf("%w: downsampled histograms or raw chunks overlap", block.ErrCorrupt)
-			}
+		if in[i].Raw.Present() {
+			return nil, fmt.Errorf("%w: raw chunks overlap in a downsampled block", block.ErrCorrupt)
+		}
+		if part, ok := in[i].Of(chunks.Sum); ok && part.Encoding != chunkenc.EncXOR {
+			histograms++
 		}
 	}
 	replicas := dedup.SplitOverlaps(in, func(c *chunks.AggrChunk) (int64, int64) { return c.MinTime, c.MaxTime })
+	if histograms > 0 {
+		return s.down.MergedHistograms(replicas, resolution, func(its []chunkenc.Iterator) chunkenc.Iterator {
+			return dedup.Merge(fn, its, dedup.Options{})
+		})
+	}
+	a, err := overlappingFloats(replicas, fn)
+	return []chunks.AggrChunk{a}, err
+}
+
+// overlappingFloats merges chunks of float aggregates. The result ends its counter, as all such
+// chunks do, with the last raw value once more: that of the replica that reaches furthest.
+func overlappingFloats(replicas [][]chunks.AggrChunk, fn dedup.Func) (chunks.AggrChunk, error) {
+	none := chunks.AggrChunk{}
 	out := chunks.AggrChunk{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	for a := chunks.Count; a <= chunks.Counter; a++ {
 		its := make([]chunkenc.Iterator, len(replicas))

@@ -38,8 +38,8 @@ func Summarize(rounds []Plan, rate float64, concurrency int) Summary {
 			}
 		}
 	}
-	if rate > 0 {
-		s.Left = time.Duration(float64(s.Bytes) / rate / float64(max(1, concurrency)) * float64(time.Second)).Round(time.Second)
+	if rate > 0 && s.Bytes > 0 {
+		s.Left = max(time.Second, time.Duration(float64(s.Bytes)/rate/float64(max(1, concurrency))*float64(time.Second)).Round(time.Second))
 	}
 	return s
 }

@@ -24,9 +24,21 @@ type Event struct {
 
 // Running is a job under way.
 type Running struct {
+	// Job describes it in one line.
 	Job   string    `json:"job"`
 	Lane  string    `json:"lane"`
 	Since time.Time `json:"since"`
+
+	Group      string            `json:"group"`
+	Labels     map[string]string `json:"labels"`
+	Resolution int64             `json:"resolution"`
+	Targets    []int64           `json:"targets"`
+	// MinTime and MaxTime are Unix milliseconds.
+	MinTime int64 `json:"minTime"`
+	MaxTime int64 `json:"maxTime"`
+	// Bytes are those of the sources.
+	Bytes   int64    `json:"bytes"`
+	Sources []string `json:"sources"`
 }
 
 // Aside is a block or group of blocks that is left out of the work, and why.
@@ -137,7 +149,14 @@ func (s *state) begin(lane string, j *plan.Job, now time.Time) func() {
 	defer s.mu.Unlock()
 	n := s.nextRun
 	s.nextRun++
-	s.running[n] = Running{Job: j.String(), Lane: lane, Since: now}
+	running := Running{
+		Job: j.String(), Lane: lane, Since: now, Group: j.Group, Labels: j.Labels, Resolution: j.Resolution, Targets: j.Targets,
+		MinTime: j.MinTime, MaxTime: j.MaxTime, Bytes: j.Bytes(),
+	}
+	for _, b := range j.Sources {
+		running.Sources = append(running.Sources, b.ID().String())
+	}
+	s.running[n] = running
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -33,6 +33,7 @@ import (
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/libs/storeapi/storeapitest"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
+	"github.com/promontory-io/promontory/proto/gen/thanos/info"
 	"github.com/promontory-io/promontory/services/receiver/internal/remotewrite"
 )
 
@@ -314,33 +315,82 @@ func (r *receiver) metrics() string {
 }
 
 func TestTheStoreAPIMeetsItsContract(t *testing.T) {
-	for name, others := range map[string]int{"one tenant": 0} {
+	for name, others := range map[string][]string{"one tenant": nil, "one of many tenants": {"0-first", "b", "z-last"}} {
 		t.Run(name, func(t *testing.T) {
 			storeapitest.Run(t, func(t *testing.T, data storeapitest.Data) *grpc.ClientConn {
 				t.Helper()
+				tenant := data.External.Get("replica")
 				r := start(t, func(c *Config) {
 					c.Labels = []flags.Label{{Name: "cluster", Value: data.External.Get("cluster")}}
-					c.Tenant.Label, c.Tenant.Default = "replica", data.External.Get("replica")
+					c.Tenant.Label, c.Tenant.Default = "replica", tenant
 					c.TSDB.MinBlock, c.TSDB.MaxBlock = 24*time.Hour, 24*time.Hour
-					_ = others
 				})
-				var all []remotewrite.Series
-				for _, s := range data.Series {
-					all = append(all, encode(t, s))
-				}
 				var body []byte
-				for i := range all {
-					body = remotewrite.AppendSeries(body, &all[i])
+				for _, s := range data.Series {
+					one := encode(t, s)
+					body = remotewrite.AppendSeries(body, &one)
 				}
-				a := r.post("/api/v1/receive", snappy.Encode(nil, body))
-				require.Equal(t, 204, a.code, a.body)
-				conn, err := grpc.NewClient("passthrough:///"+r.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()), storeapi.DialOption())
+				for _, to := range append(others, tenant) {
+					a := r.post("/api/v1/receive", snappy.Encode(nil, body), "THANOS-TENANT", to)
+					require.Equal(t, 204, a.code, a.body)
+				}
+				opts := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), storeapi.DialOption()}
+				if others != nil {
+					opts = append(opts, grpc.WithChainUnaryInterceptor(pinUnary(tenant)), grpc.WithChainStreamInterceptor(pinStream(tenant)))
+				}
+				conn, err := grpc.NewClient("passthrough:///"+r.grpc, opts...)
 				require.NoError(t, err)
 				t.Cleanup(func() { conn.Close() })
 				return conn
 			})
 		})
 	}
+}
+
+// pin adds the matcher that picks a tenant, as a querier does that knows whose data it wants.
+func pin(req any, tenant string) {
+	m := &thanos.LabelMatcher{Name: "replica", Value: tenant}
+	switch req := req.(type) {
+	case *thanos.SeriesRequest:
+		if len(req.GetMatchers()) > 0 { // without any it is refused, which the contract is about
+			req.Matchers = append(req.GetMatchers(), m)
+		}
+	case *thanos.LabelNamesRequest:
+		req.Matchers = append(req.GetMatchers(), m)
+	case *thanos.LabelValuesRequest:
+		req.Matchers = append(req.GetMatchers(), m)
+	}
+}
+
+func pinUnary(tenant string) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		pin(req, tenant)
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		if i, ok := reply.(*info.InfoResponse); ok {
+			i.LabelSets = slices.DeleteFunc(i.GetLabelSets(), func(s *thanos.LabelSet) bool { return storeapi.Labels(s).Get("replica") != tenant })
+			if st := i.GetStore(); st != nil {
+				st.TsdbInfos = slices.DeleteFunc(st.GetTsdbInfos(), func(s *info.TSDBInfo) bool { return storeapi.Labels(s.GetLabels()).Get("replica") != tenant })
+			}
+		}
+		return err
+	}
+}
+
+func pinStream(tenant string) grpc.StreamClientInterceptor {
+	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		s, err := stream(ctx, desc, cc, method, opts...)
+		return pinned{s, tenant}, err
+	}
+}
+
+type pinned struct {
+	grpc.ClientStream
+	tenant string
+}
+
+func (p pinned) SendMsg(m any) error {
+	pin(m, p.tenant)
+	return p.ClientStream.SendMsg(m)
 }
 
 func encode(t *testing.T, s storeapitest.Series) remotewrite.Series {

@@ -44,7 +44,10 @@ type Config struct {
 	LimitsInterval time.Duration
 	// SeriesLimit and SamplesLimit bound one Series answer; 0 is no bound.
 	SeriesLimit, SamplesLimit uint64
-	Features                  []string
+	// ReadBytes is the memory that reads may hold together; 0 is a share of what the process may have besides
+	// Write.MaxBytes.
+	ReadBytes int64
+	Features  []string
 }
 
 // WriteConfig is where and how writes come in.
@@ -179,6 +182,7 @@ func (c *Config) Validate() error {
 	}
 	add(c.TSDB.MinBlock > 0 && c.TSDB.MaxBlock >= c.TSDB.MinBlock, "--tsdb.max-block-duration: %s is shorter than --tsdb.min-block-duration %s", c.TSDB.MaxBlock, c.TSDB.MinBlock)
 	add(c.TSDB.MaxBytes >= 0, "--tsdb.max-retention-bytes: %d is negative", c.TSDB.MaxBytes)
+	add(c.ReadBytes >= 0, "--receive.max-read-bytes: %d is negative", c.ReadBytes)
 	add(c.TSDB.MaxExemplars >= 0, "--tsdb.max-exemplars: %d is negative", c.TSDB.MaxExemplars)
 	add(c.Upload.Concurrency >= 0, "--shipper.upload-concurrency: %d is negative", c.Upload.Concurrency)
 	add(c.Write.MaxBody > 0 && c.Write.MaxBytes >= c.Write.MaxBody, "--receive.max-bytes: %d is less than --receive.max-body-bytes %d", c.Write.MaxBytes, c.Write.MaxBody)

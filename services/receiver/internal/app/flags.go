@@ -37,7 +37,8 @@ func (c *Config) BindFlags(fs *pflag.FlagSet) {
 		flags.Duration(fs, &c.LimitsInterval, "receive.limits-config-reload-timer", "How often that file is looked at.")
 		flags.Uint64(fs, &c.SeriesLimit, "store.limits.request-series", "How many series one Series call may fetch; 0 for any number.")
 		flags.Uint64(fs, &c.SamplesLimit, "store.limits.request-samples", "How many samples one Series call may fetch, a chunk counted as 120; 0 for any number.")
-		flags.Hide(fs, "receive.limits-config-reload-timer")
+		flags.Bytes(fs, &c.ReadBytes, "receive.max-read-bytes", "How many bytes all reads under way may hold, apart from what writes have; further ones wait. 0 is a share of the process' memory.")
+		flags.Hide(fs, "receive.limits-config-reload-timer", "receive.max-read-bytes")
 	})
 	c.bindRemoved(fs)
 }

@@ -16,12 +16,14 @@ import (
 	"google.golang.org/grpc/backoff"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/grpcserver"
 	"github.com/promontory-io/promontory/libs/service/lifecycle"
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/libs/webui"
 	"github.com/promontory-io/promontory/services/receiver/internal/api"
 	"github.com/promontory-io/promontory/services/receiver/internal/forward"
 	"github.com/promontory-io/promontory/services/receiver/internal/grpcapi"
@@ -74,7 +76,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) error {
 	server := grpcapi.New(grpcapi.Config{
 		Limits: storeapi.Limits{Series: cfg.SeriesLimit, Samples: cfg.SamplesLimit},
 		Router: cfg.hasRing(), Ingester: cfg.keeps(),
-	}, grpcapi.Deps{Tenants: multi, Forwarder: forwarder, Ready: started.Load, Logger: p.Logger, Registerer: p.Registry})
+	}, grpcapi.Deps{Tenants: multi, Forwarder: forwarder, Reads: readBudget(cfg, p), Ready: started.Load, Logger: p.Logger, Registerer: p.Registry})
 	_, err = p.GRPC(grpcserver.Options{
 		Register:      []func(grpc.ServiceRegistrar){server.Register},
 		ServerOptions: []grpc.ServerOption{storeapi.ServerOption()},
@@ -91,6 +93,17 @@ func Run(ctx context.Context, cfg Config, p *service.Process) error {
 	}
 	p.Group.AddPart(srv.part())
 	return p.Serve(ctx)
+}
+
+// readBudget is what reads may hold. Writes have their own, taken off first: neither can starve the other.
+func readBudget(cfg Config, p *service.Process) *budget.Budget {
+	limit := cfg.ReadBytes
+	if limit == 0 {
+		total, source := budget.ProcessLimit()
+		limit = budget.Share(total, cfg.Write.MaxBytes)
+		p.Logger.Info("memory budget of reads", zap.Int64("bytes", limit), zap.Int64("memory", total), zap.String("source", string(source)))
+	}
+	return budget.New(limit, p.Registry)
 }
 
 // routes are the paths of the write address.
@@ -119,6 +132,8 @@ func routes(cfg Config, a *api.API, p *service.Process) http.Handler {
 		mux.Handle(pattern, h)
 		p.HTTP.Handle(pattern, h)
 	}
+	pages := webui.Config{Service: "receiver", Pages: []webui.Page{webui.Tenants}, Wrap: mw.Wrap}
+	p.HTTP.Handle("/", webui.Over(pages, http.NotFoundHandler()))
 	return mux
 }
 

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/proto/gen/thanos/info"
@@ -36,6 +37,8 @@ type Deps struct {
 	// Tenants may have none.
 	Tenants   *tenants.Multi
 	Forwarder *forward.Forwarder
+	// Reads is the memory that reads may hold together, apart from what writes have; nil is any amount.
+	Reads *budget.Budget
 	// Ready reports whether the process wants requests.
 	Ready      func() bool
 	Logger     *zap.Logger
@@ -55,7 +58,7 @@ func New(cfg Config, deps Deps) *Server {
 		cfg.MaxReads = 8 * runtime.GOMAXPROCS(0)
 	}
 	deps.Logger = deps.Logger.Named("grpcapi")
-	st := &store{tenants: deps.Tenants, slots: make(chan struct{}, cfg.MaxReads)}
+	st := &store{tenants: deps.Tenants, slots: make(chan struct{}, cfg.MaxReads), budget: deps.Reads}
 	return &Server{cfg: cfg, deps: deps, store: st}
 }
 

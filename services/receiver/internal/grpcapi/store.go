@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/libs/tsdbstore"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
@@ -18,6 +19,38 @@ import (
 type store struct {
 	tenants *tenants.Multi
 	slots   chan struct{}
+	budget  *budget.Budget
+}
+
+// What a read holds of memory, at most in all but odd cases: the postings of each tenant that it selects from, sorted, of which there are
+// no more than series, and some frames on their way.
+const (
+	bytesPerTenant = 512 << 10
+	bytesPerSeries = 64
+)
+
+// admit takes a slot and memory for a read of tenants, and waits for both. Answers are streamed: nothing else of a read grows with it.
+func (s *store) admit(ctx context.Context, ts []*tenants.Tenant, ms []*labels.Matcher) (release func(), err error) {
+	leave, err := acquire(ctx, s.slots)
+	if err != nil {
+		return nil, err
+	}
+	bytes := int64(0)
+	for _, t := range ts {
+		bytes += bytesPerTenant + bytesPerSeries*int64(t.NumSeries())
+	}
+	if s.budget != nil {
+		bytes = min(bytes, s.budget.Largest()) // one at a time always can
+	}
+	held, err := s.budget.Acquire(ctx, bytes, storeapi.FormatMatchers(ms))
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return func() {
+		held.Release()
+		leave()
+	}, nil
 }
 
 var _ storeapi.Store = (*store)(nil)
@@ -79,16 +112,16 @@ func missing(t *tenants.Tenant, strategy thanos.PartialResponseStrategy, err err
 
 // Series implements storeapi.Store.
 func (s *store) Series(ctx context.Context, req *thanos.SeriesRequest, ms []*labels.Matcher, w *storeapi.Writer) error {
-	release, err := acquire(ctx, s.slots)
-	if err != nil {
-		return err
-	}
-	defer release()
 	strategy := storeapi.Strategy(req.GetPartialResponseDisabled(), req.GetPartialResponseStrategy())
 	ts, err := s.matching(ms, true)
 	if err != nil {
 		return err
 	}
+	release, err := s.admit(ctx, ts, ms)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if len(ts) == 1 {
 		return s.pass(w, ts[0], strategy, one{ts[0]}.Series(ctx, req, ms, w))
 	}
@@ -162,15 +195,15 @@ func (s *store) LabelValues(ctx context.Context, req *thanos.LabelValuesRequest,
 
 // gather asks all matching tenants.
 func (s *store) gather(ctx context.Context, ms []*labels.Matcher, strategy thanos.PartialResponseStrategy, ask func(context.Context, *tenants.Tenant) ([]string, error)) (lists [][]string, warnings []string, err error) {
-	release, err := acquire(ctx, s.slots)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer release()
 	ts, err := s.matching(ms, false)
 	if err != nil {
 		return nil, nil, err
 	}
+	release, err := s.admit(ctx, ts, ms)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
 	lists = make([][]string, len(ts))
 	texts := make([]string, len(ts))
 	g, ctx := errgroup.WithContext(ctx)

@@ -280,7 +280,11 @@ func TestAlertsArriveWhenAlertmanagerIsBack(t *testing.T) {
 	t.Parallel()
 	a := newAlerting(t)
 	am, amSpec := a.AlertmanagerSpec("alertmanager")
-	r, spec := a.ruler("r0", `groups: [{name: g, rules: [{alert: On, expr: vector(1)}]}]`, "--alertmanagers.url="+am.URL())
+	// This one asks its querier over gRPC.
+	rules := a.Dir("grpc-rules.yml")
+	require.NoError(t, os.WriteFile(rules, []byte(`groups: [{name: g, rules: [{alert: On, expr: 'sum(demo_gauge) == 66'}]}]`), 0o644))
+	r, spec := a.ServiceSpec("ruler", "ruler", "--grpc-query-endpoint="+a.querier.GRPC, "--rule-file="+rules, "--data-dir="+a.Dir("ruler"),
+		"--eval-interval=1s", "--resend-delay=2s", "--alertmanagers.url="+am.URL())
 	a.Start(a.spec, spec)
 	harness.Eventually(t, func() error {
 		if n := a.Metric(r, "thanos_alert_sender_errors_total"); n < 2 {

@@ -34,6 +34,8 @@ type queriers struct {
 	dialer     *grpcclient.Dialer
 	logger     *zap.Logger
 	duplicates prometheus.Counter
+	// excuse is set before the first query.
+	excuse func(ctx context.Context, expr string, m query.Missing) bool
 
 	mu      sync.Mutex
 	targets map[string]query.Target     // guarded by mu; by name
@@ -62,7 +64,7 @@ func newQueriers(cfg QueryConfig, clients *clientMetrics, p *service.Process) (*
 			return nil, fmt.Errorf("queriers: http_config: %w", err)
 		}
 		client.Transport = clients.wrap("query", p.Tracing.RoundTripper("query", client.Transport))
-		q.options = append(q.options, query.HTTPOptions{Client: client, ByGET: cfg.Method == methodGet, OnlyPrometheusParams: cfg.OnlyPrometheusParams})
+		q.options = append(q.options, query.HTTPOptions{Client: client, ByGET: cfg.Method == methodGet, OnlyPrometheusParams: cfg.OnlyPrometheusParams, Excuse: q.excused})
 	}
 	q.pool, err = peers.NewPool(peers.Options{
 		Sections: sections, DNSInterval: cfg.DNSInterval, Resolver: resolver, MetricPrefix: "thanos_rule_query_apis_",
@@ -73,6 +75,11 @@ func newQueriers(cfg QueryConfig, clients *clientMetrics, p *service.Process) (*
 	}
 	q.remote = discovery.NewProvider(discovery.Options{Resolver: resolver, Logger: q.logger})
 	return q, nil
+}
+
+// excused reports whether a missing part makes no difference.
+func (q *queriers) excused(ctx context.Context, expr string, m query.Missing) bool {
+	return q.excuse != nil && q.excuse(ctx, expr, m)
 }
 
 // prepare makes the first look-ups.

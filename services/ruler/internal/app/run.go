@@ -101,6 +101,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	if err != nil {
 		return err
 	}
+	queriers.excuse = evaluator.Excuse // nothing is asked before rules are evaluated
 	reload := newReloader(cfg.RuleFiles, evaluator, p.Logger, p.Registry)
 	if err := reload.load(ctx); err != nil {
 		return fmt.Errorf("--rule-file: %w", err)

@@ -27,6 +27,7 @@ func (e *Evaluator) queryFunc(s rulefile.Strategy) rules.QueryFunc {
 	partial := s == rulefile.Warn
 	return func(ctx context.Context, text string, t time.Time) (promql.Vector, error) {
 		ev := evaluationOf(ctx)
+		ctx = context.WithValue(ctx, textKey{}, text)
 		result, err := e.ask(ctx, ev, text, t, partial)
 		if err != nil {
 			return nil, err

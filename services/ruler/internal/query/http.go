@@ -25,19 +25,22 @@ type HTTPOptions struct {
 	// OnlyPrometheusParams leaves out what a Prometheus does not know. Whether an answer is complete is
 	// then for the server to decide.
 	OnlyPrometheusParams bool
+	// Excuse tells which missing parts make no difference to an expression; nil for none.
+	Excuse func(ctx context.Context, expr string, m Missing) bool
 }
 
 type httpTarget struct {
 	client *promclient.Client
 	name   string
 	plain  bool
+	excuse func(ctx context.Context, expr string, m Missing) bool
 }
 
 // NewHTTP returns the querier at a base URL.
 func NewHTTP(base *url.URL, opts HTTPOptions) Target {
 	return &httpTarget{
 		client: promclient.New(base, promclient.Options{HTTP: opts.Client, QueryByGET: opts.ByGET}),
-		name:   base.Redacted(), plain: opts.OnlyPrometheusParams,
+		name:   base.Redacted(), plain: opts.OnlyPrometheusParams, excuse: opts.Excuse,
 	}
 }
 
@@ -77,7 +80,11 @@ func (h *httpTarget) ask(ctx context.Context, expr string, t time.Time, partial 
 		return Answer{}, err
 	}
 	value, err := fromModel(result.Value)
-	return Answer{Value: value, Warnings: result.Warnings, Receipt: parseReceipt(result.Receipt)}, err
+	receipt := parseReceipt(result.Receipt)
+	if h.excuse != nil {
+		receipt.excuse(func(m Missing) bool { return h.excuse(ctx, expr, m) })
+	}
+	return Answer{Value: value, Warnings: result.Warnings, Receipt: receipt}, err
 }
 
 // fromModel translates a value as JSON has it.

@@ -39,6 +39,22 @@ func (m Missing) String() string { return m.Address + " " + m.Labels.String() + 
 // whole reports whether nothing is missing that a replica has not given.
 func (r *Receipt) whole() bool { return r != nil && (r.Coverage == Complete || r.Coverage == Covered) }
 
+// excuse makes parts covered that are excused, and the whole where that was all.
+func (r *Receipt) excuse(excused func(Missing) bool) {
+	if r == nil || r.Coverage != Incomplete || len(r.Missing) == 0 {
+		return
+	}
+	whole := true
+	for i := range r.Missing {
+		m := &r.Missing[i]
+		m.Covered = m.Covered || excused(*m)
+		whole = whole && m.Covered
+	}
+	if whole {
+		r.Coverage = Covered
+	}
+}
+
 // parseReceipt returns nil where there is none that can be read: then warnings are all there is.
 func parseReceipt(text json.RawMessage) *Receipt {
 	var r Receipt

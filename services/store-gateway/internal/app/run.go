@@ -111,7 +111,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 			},
 			st.RegisterInfo,
 		},
-		ServerOptions: []grpc.ServerOption{storeapi.ServerOption(), grpc.WriteBufferSize(256 << 10), grpc.ChainStreamInterceptor(st.StreamInterceptor()), grpc.ChainUnaryInterceptor(st.UnaryInterceptor())},
+		ServerOptions: []grpc.ServerOption{storeapi.ServerOption(), grpc.ChainStreamInterceptor(st.StreamInterceptor()), grpc.ChainUnaryInterceptor(st.UnaryInterceptor())},
 	})
 	if err != nil {
 		return err

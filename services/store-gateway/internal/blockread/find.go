@@ -62,6 +62,7 @@ func (f *finder) find(ctx context.Context, ms []*labels.Matcher, lazy bool) (ref
 
 // evaluate fetches and joins the lists of plan. What the references take stays reserved until the request ends.
 func (f *finder) evaluate(ctx context.Context, ms []*labels.Matcher, plan *postings.Plan) ([]uint32, error) {
+	f.q.Memory.expect(f.b.answerBytes(int(plan.Groups[0].Bytes / 4)))
 	cost := max(2*plan.Bytes()-LookupBytes, 0) // the lists, and the references or what goes to the cache
 	if err := f.q.Memory.find(ctx, cost); err != nil {
 		return nil, blame(err, plan.Largest(), ms)
@@ -115,6 +116,7 @@ func (f *finder) cached(ctx context.Context, ms []*labels.Matcher) ([]uint32, bo
 		return nil, false
 	}
 	// Deltas take a byte at least.
+	f.q.Memory.expect(f.b.answerBytes(len(value)))
 	if f.q.Memory != nil && f.q.Memory.res.TryGrow(4*int64(len(value))) != nil {
 		return nil, false // where postings are waited for, there is
 	}

@@ -54,6 +54,11 @@ func (b *Block) seriesCost() int64 {
 	return seriesOverhead + b.chunksPerSeries()*(b.chunkOverhead()+min(b.chunkBytes, typicalChunkBytes)) + b.chunkBytes
 }
 
+// answerBytes is what so many series take in an answer, about.
+func (b *Block) answerBytes(series int) int64 {
+	return int64(series) * (seriesOverhead + b.chunksPerSeries()*(b.chunkOverhead()+min(b.chunkBytes, typicalChunkBytes)))
+}
+
 func (b *Block) minBatch() int64 { return max(minBatchBytes, min(b.seriesCost(), 1<<20)) }
 
 func (b *Block) minWindow() int64 {
@@ -64,36 +69,38 @@ func (b *Block) minWindow() int64 {
 const typicalChunkBytes = 1 << 10
 
 // Admit makes the streams of a request wait for each other until all of them know how many series they have: then wait is
-// called once with what they need to go on, which it reserves. It must be called before there are streams.
-func (m *Memory) Admit(streams int, wait func(ctx context.Context, bytes int64) error) {
+// called once with what they need to go on, which it reserves, and with what the whole answer takes, about. Admit must be called
+// before there are streams.
+func (m *Memory) Admit(streams int, wait func(ctx context.Context, bytes, total int64) error) {
 	m.admission = &admission{missing: streams, wait: wait, decided: make(chan struct{})}
 }
 
 // admission is the point where the streams of a request wait for each other.
 type admission struct {
-	wait func(ctx context.Context, bytes int64) error
+	wait func(ctx context.Context, bytes, total int64) error
 
-	mu      sync.Mutex // guards missing and need
-	missing int        // streams that have yet to say what they need
-	need    int64
+	mu          sync.Mutex // guards missing, need and total
+	missing     int        // streams that have yet to say what they need
+	need, total int64
 	// decided is closed when err is set.
 	decided chan struct{}
 	err     error
 }
 
-// admit says what a stream needs; it returns when the whole request has it.
-func (m *Memory) admit(ctx context.Context, bytes int64) error {
+// admit says what a stream needs to go on, and in total; it returns when the whole request has the former.
+func (m *Memory) admit(ctx context.Context, bytes, total int64) error {
 	if m == nil || m.admission == nil {
 		return m.grow(ctx, bytes)
 	}
 	a := m.admission
 	a.mu.Lock()
 	a.need += bytes
+	a.total += total
 	a.missing--
 	last := a.missing == 0
 	a.mu.Unlock()
 	if last {
-		a.err = a.wait(ctx, a.need)
+		a.err = a.wait(ctx, a.need, a.total)
 		close(a.decided)
 	}
 	select {
@@ -120,8 +127,15 @@ func (m *Memory) extra(most int64) int64 {
 // Grow reserves bytes on behalf of the whole request; they are given back when it ends.
 func (m *Memory) Grow(ctx context.Context, bytes int64) error { return m.grow(ctx, bytes) }
 
-// Held is what the whole request holds.
-func (m *Memory) Held() int64 { return m.res.Held() }
+// expect says how large the part of a block in the answer may become, before anything is held for it.
+func (m *Memory) expect(bytes int64) {
+	if m != nil && !m.budget.IsSmall(bytes) {
+		m.res.MarkLarge()
+	}
+}
+
+// MarkLarge says that the answer is large.
+func (m *Memory) MarkLarge() { m.res.MarkLarge() }
 
 // grow reserves what cannot be done without.
 func (m *Memory) grow(ctx context.Context, bytes int64) error {

@@ -118,7 +118,7 @@ func (s *Stream) run(ctx context.Context, q *Query) {
 			s.err = s.b.wrap(fmt.Errorf("panic while reading: %v\n%s", r, debug.Stack()))
 		}
 		if !p.asked {
-			_ = q.Memory.admit(ctx, 0) // others need not wait for what has failed
+			_ = q.Memory.admit(ctx, 0, 0) // others need not wait for what has failed
 		}
 		q.Stats.add(&p.tally)
 		s.held = p.held
@@ -163,16 +163,17 @@ func (p *producer) produce(ctx context.Context) error {
 	p.held += f.kept
 	p.asked = true
 	if err != nil || len(refs) == 0 {
-		return errors.Join(err, p.q.Memory.admit(ctx, 0))
+		return errors.Join(err, p.q.Memory.admit(ctx, 0, 0))
 	}
+	total := p.b.answerBytes(len(refs))
 	if p.q.Limit > 0 && len(rest) == 0 && int64(len(refs)) > p.q.Limit && p.q.Shard == nil {
 		// More are not needed, unless some have no chunks in the range.
-		p.need = p.b.streamBytes(int(p.q.Limit) + 1)
+		p.need, total = p.b.streamBytes(int(p.q.Limit)+1), p.b.answerBytes(int(p.q.Limit)+1)
 	}
 	if p.need == 0 {
 		p.need = p.b.streamBytes(len(refs))
 	}
-	if err := p.q.Memory.admit(ctx, p.need); err != nil {
+	if err := p.q.Memory.admit(ctx, p.need, total); err != nil {
 		return err
 	}
 	p.held += p.need

@@ -141,16 +141,18 @@ func (r *seriesRequest) admitted(ctx context.Context, queries []*blockread.Query
 		return err
 	}
 	defer exit()
-	memory.Admit(len(queries), func(ctx context.Context, bytes int64) error {
-		// Whoever waits for memory is in nobody's way at a gate.
-		r.turn.aside()
+	memory.Admit(len(queries), func(ctx context.Context, bytes, total int64) error {
+		r.turn.aside() // there are further look-ups to be done
+		answers := smallAnswers
+		if !r.s.budget.IsSmall(max(bytes, total)) {
+			answers = largeAnswers
+			memory.MarkLarge()
+		}
+		// First the memory: whoever is behind the gate can always go on, and so makes room for those before it.
 		if err := memory.Grow(ctx, bytes); err != nil {
 			return blame(err, len(queries))
 		}
-		if r.s.budget.IsSmall(memory.Held()) {
-			return r.s.pass(ctx, r.turn, smallAnswers)
-		}
-		return r.s.pass(ctx, r.turn, largeAnswers)
+		return r.s.pass(ctx, r.turn, answers)
 	})
 	for _, q := range queries {
 		q.Memory = memory

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -66,6 +67,8 @@ type Syncer struct {
 	logger  *zap.Logger
 	metrics *metrics
 	ready   chan struct{}
+	// readyOnce closes ready.
+	readyOnce sync.Once
 
 	// What follows belongs to the goroutine that syncs.
 	blocks  map[ulid.ULID]*blockread.Block
@@ -140,8 +143,7 @@ func (s *Syncer) loop(ctx context.Context) error {
 			s.logger.Warn("the bucket cannot be looked through", zap.Error(s.explain(ctx, err)))
 		} else if first && (!passing || time.Since(begin) > patience) {
 			first = false
-			s.deps.Store.MakeReady()
-			close(s.ready)
+			s.makeReady()
 		}
 		wait := s.cfg.Interval
 		if err != nil || passing {
@@ -216,32 +218,66 @@ func (s *Syncer) sync(ctx context.Context) (passing bool, err error) {
 	return passing, nil
 }
 
+// opened is what became of a block that is new.
+type opened struct {
+	meta *block.Meta
+	b    *blockread.Block
+	err  error
+}
+
 // open opens the blocks that are new.
 func (s *Syncer) open(ctx context.Context, res *fetch.Result) error {
-	type result struct {
-		meta *block.Meta
-		b    *blockread.Block
-		err  error
-	}
-	var mu sync.Mutex
-	var results []result
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(s.cfg.Concurrency, 1))
-	for id, meta := range res.Metas {
-		if _, ok := s.blocks[id]; ok {
-			continue
+	var mu sync.Mutex // guards results and failed
+	var results []opened
+	failed := false
+	each := func(list []opened, f func(context.Context, *opened)) error {
+		g, gctx := errgroup.WithContext(ctx)
+		g.SetLimit(max(s.cfg.Concurrency, 1))
+		for i := range list {
+			g.Go(func() error {
+				f(gctx, &list[i])
+				return gctx.Err()
+			})
 		}
-		g.Go(func() error {
-			b, err := s.openOne(gctx, meta)
-			mu.Lock()
-			defer mu.Unlock()
-			results = append(results, result{meta, b, err})
-			return gctx.Err()
-		})
+		return g.Wait()
 	}
-	if err := g.Wait(); err != nil {
+	for id, meta := range res.Metas {
+		if _, ok := s.blocks[id]; !ok {
+			results = append(results, opened{meta: meta})
+		}
+	}
+	if err := each(results, func(ctx context.Context, o *opened) {
+		o.b, o.err = blockread.New(ctx, o.meta, s.cfg.Read, s.deps.Blocks)
+	}); err != nil {
 		return err
 	}
+	failed = slices.ContainsFunc(results, func(o opened) bool { return o.err != nil })
+	early := time.AfterFunc(s.earlyAfter(res), func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !failed {
+			s.early(results)
+		}
+	})
+	err := each(results, func(ctx context.Context, o *opened) {
+		err := s.load(ctx, o.b, o.err)
+		mu.Lock()
+		defer mu.Unlock()
+		o.err = err
+		failed = failed || err != nil
+	})
+	early.Stop()
+	if err != nil {
+		return err
+	}
+	mu.Lock() // an early publication ends before the final one
+	defer mu.Unlock()
+	s.settle(results)
+	return nil
+}
+
+// settle takes blocks among those served, or sets them aside.
+func (s *Syncer) settle(results []opened) {
 	for _, r := range results {
 		if r.err == nil {
 			s.blocks[r.meta.ULID] = r.b
@@ -254,22 +290,64 @@ func (s *Syncer) open(ctx context.Context, res *fetch.Result) error {
 			Reason: r.err,
 		}}
 	}
-	return nil
 }
 
-func (s *Syncer) openOne(ctx context.Context, meta *block.Meta) (*blockread.Block, error) {
+// load makes sure that the header of a block can be had, unless that waits for its first use. err is what went wrong before.
+func (s *Syncer) load(ctx context.Context, b *blockread.Block, err error) error {
 	begin := time.Now()
 	s.metrics.loads.Inc()
-	b, err := blockread.New(ctx, meta, s.cfg.Read, s.deps.Blocks)
 	if err == nil && !s.cfg.OnDemand {
 		err = b.Load(ctx)
 	}
 	if err != nil {
 		s.metrics.loadFailures.Inc()
-		return nil, err
+		return err
 	}
 	s.metrics.loadTime.Observe(time.Since(begin).Seconds())
-	return b, nil
+	return nil
+}
+
+// patienceForHeaders is how long the first round waits for index headers before the store serves blocks whose headers are still
+// being made. A request that needs one of them makes it.
+const patienceForHeaders = 500 * time.Millisecond
+
+// earlyAfter is when a round may be shown before it has ended: only the first, and only if all metadata could be read.
+func (s *Syncer) earlyAfter(res *fetch.Result) time.Duration {
+	if s.deps.Store.Ready() || len(res.Failed) > 0 {
+		return math.MaxInt64
+	}
+	for _, err := range res.Partial {
+		if errors.Is(err, block.ErrMetaCorrupt) {
+			return math.MaxInt64
+		}
+	}
+	return patienceForHeaders
+}
+
+// early serves blocks whose headers may not be there yet.
+func (s *Syncer) early(results []opened) {
+	blocks := make([]*blockread.Block, len(results))
+	metas := make([]*block.Meta, len(results))
+	for i, r := range results {
+		blocks[i], metas[i] = r.b, r.meta
+	}
+	slices.SortFunc(blocks, byTime)
+	s.deps.Store.Update(blocks, nil)
+	s.mu.Lock()
+	s.state.Metas = metas
+	s.mu.Unlock()
+	s.makeReady()
+}
+
+func (s *Syncer) makeReady() {
+	s.readyOnce.Do(func() {
+		s.deps.Store.MakeReady()
+		close(s.ready)
+	})
+}
+
+func byTime(a, b *blockread.Block) int {
+	return cmp.Or(cmp.Compare(a.Meta.MinTime, b.Meta.MinTime), a.Meta.ULID.Compare(b.Meta.ULID))
 }
 
 // takeGone removes the blocks that are not in the bucket any more from those served.
@@ -285,9 +363,7 @@ func (s *Syncer) takeGone(res *fetch.Result) (gone []*blockread.Block) {
 
 // publish shows the new set to the store and to who asks for the state.
 func (s *Syncer) publish(before map[ulid.ULID]asideBlock) {
-	blocks := slices.SortedFunc(maps.Values(s.blocks), func(a, b *blockread.Block) int {
-		return cmp.Or(cmp.Compare(a.Meta.MinTime, b.Meta.MinTime), a.Meta.ULID.Compare(b.Meta.ULID))
-	})
+	blocks := slices.SortedFunc(maps.Values(s.blocks), byTime)
 	var aside []store.Aside
 	for _, id := range slices.SortedFunc(maps.Keys(s.aside), ulid.ULID.Compare) {
 		a := s.aside[id]

@@ -189,3 +189,41 @@ func TestLocalFilesOfBlocksThatAreGoneAreDeleted(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 	s.Close()
 }
+
+func TestBlocksAreServedBeforeAllTheirHeadersAreMade(t *testing.T) {
+	t.Parallel()
+	mem := objstore.NewInMemBucket()
+	slow := blocktest.Upload(t, mem, blocktest.Spec{})
+	other := blocktest.Upload(t, mem, blocktest.Spec{})
+	rule := faults.Rule{Name: slow.ULID.String() + "/index", Latency: 10 * time.Second}
+	for name, tc := range map[string]struct {
+		more  []faults.Rule
+		early bool
+	}{
+		"when metadata is known": {nil, true},
+		"but not when there is trouble, which the round has to name": {
+			[]faults.Rule{{Name: other.ULID.String() + "/index", Error: faults.ErrorNotFound}}, false,
+		},
+		"and not when some metadata cannot be read": {
+			[]faults.Rule{{Name: other.ULID.String() + "/meta.json", Operations: []string{faults.Get}, Error: faults.ErrorPlain, Times: 1}}, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bkt, err := faults.Wrap(mem, faults.Config{Rules: append([]faults.Rule{rule}, tc.more...)})
+				require.NoError(t, err)
+				s, st := newSyncer(t, bkt, "")
+				begin := time.Now()
+				defer run(t, s)()
+				<-s.Ready()
+				if tc.early {
+					require.Equal(t, patienceForHeaders, time.Since(begin))
+					require.Len(t, st.Blocks(), 2)
+					require.Len(t, s.State().Metas, 2)
+				} else {
+					require.GreaterOrEqual(t, time.Since(begin), 10*time.Second)
+				}
+			})
+		})
+	}
+}

@@ -376,6 +376,8 @@ func start(t *testing.T) (reference harness.Service, ways []way) {
 	const experimental = "--enable-feature=promql-experimental-functions"
 	// The step of sub-queries that do not say theirs is the evaluation interval of the server.
 	const interval = "--query.default-evaluation-interval=1s"
+	// Tens of thousands of requests at the level of other tests are many lines.
+	const quiet = "--log.level=info"
 	one, oneDir := s.FilesystemBucket("one", "")
 	upload(t, oneDir, "a", blocks)
 	pair, pairDir := s.FilesystemBucket("pair", "")
@@ -385,14 +387,14 @@ func start(t *testing.T) (reference harness.Service, ways []way) {
 	prometheus := s.Prometheus("prometheus", harness.PrometheusConfig{
 		ExternalLabels: map[string]string{"replica": "a"}, DataDir: data, Args: []string{experimental},
 	})
-	sidecar := s.Sidecar("sidecar", prometheus)
-	gateway := s.StoreGateway("gateway", one)
-	gateways := s.StoreGateway("gateway-pair", pair)
-	live := s.Querier("querier-sidecar", []harness.Service{sidecar}, experimental, interval)
-	history := s.Querier("querier-gateway", []harness.Service{gateway}, experimental, interval)
-	replicas := s.Querier("querier-pair", []harness.Service{gateways}, experimental, interval)
+	sidecar := s.Sidecar("sidecar", prometheus, quiet)
+	gateway := s.StoreGateway("gateway", one, quiet)
+	gateways := s.StoreGateway("gateway-pair", pair, quiet)
+	live := s.Querier("querier-sidecar", []harness.Service{sidecar}, experimental, interval, quiet)
+	history := s.Querier("querier-gateway", []harness.Service{gateway}, experimental, interval, quiet)
+	replicas := s.Querier("querier-pair", []harness.Service{gateways}, experimental, interval, quiet)
 	split := []string{
-		experimental, interval, "--query-range.split-interval=30m", "--query-frontend.vertical-shards=3",
+		experimental, interval, quiet, "--query-range.split-interval=30m", "--query-frontend.vertical-shards=3",
 		"--query-range.response-cache-config={type: IN-MEMORY, config: {max_size: 200MB}}", "--query-frontend.log-queries-longer-than=10s",
 	}
 	within := s.Querier("querier-frontend", []harness.Service{gateways}, append(split, "--query-frontend.enabled")...)

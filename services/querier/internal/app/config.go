@@ -18,6 +18,7 @@ import (
 	"github.com/promontory-io/promontory/libs/service/grpcclient"
 	"github.com/promontory-io/promontory/libs/service/httpserver"
 	"github.com/promontory-io/promontory/libs/service/requestctx"
+	"github.com/promontory-io/promontory/services/querier/internal/deny"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
 	"github.com/promontory-io/promontory/services/querier/internal/engine"
 	"github.com/promontory-io/promontory/services/querier/internal/health"
@@ -86,6 +87,8 @@ type QueryConfig struct {
 	MaxBytes, MemoryBudget int64
 	// SlowerThan is from when on a request is logged as slow; 0 logs none.
 	SlowerThan time.Duration
+	// Deny are selectors of which requests are refused.
+	Deny []string
 	// Breaker is when a store is not asked any more.
 	Breaker              health.Config
 	ProxyStrategy        string
@@ -183,6 +186,9 @@ func (c *Config) Validate() error {
 	add(c.Query.DefaultEvaluationInterval > 0, "--query.default-evaluation-interval: %s is not positive", c.Query.DefaultEvaluationInterval)
 	add(c.Query.DefaultStep > 0, "--query.default-step: %s is not positive", c.Query.DefaultStep)
 	add(c.Query.ResponseTimeout >= 0, "--store.response-timeout: %s is negative", c.Query.ResponseTimeout)
+	if _, err := deny.Parse(c.Query.Deny); err != nil {
+		errs = append(errs, fmt.Errorf("--query.deny: %w", err))
+	}
 	add(c.Query.SlowerThan >= 0, "--query.log-slower-than: %s is negative", c.Query.SlowerThan)
 	add(c.Query.Breaker.Failures >= 0, "--store.breaker-failures: %d is negative", c.Query.Breaker.Failures)
 	add(c.Query.Breaker.FirstPause > 0, "--store.breaker-pause: %s is not positive", c.Query.Breaker.FirstPause)

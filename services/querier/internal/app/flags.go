@@ -51,6 +51,7 @@ func (c *Config) bindQuery(fs *pflag.FlagSet) {
 	flags.Int(fs, &q.MaxConcurrent, "query.max-concurrent", "How many queries run at once; further ones wait.")
 	flags.Bytes(fs, &q.MaxBytes, "query.max-bytes", "Most bytes of series that one query may receive from stores; it is ended at that, with an error that names the selector. 0 for any number.")
 	flags.Bytes(fs, &q.MemoryBudget, "query.memory-budget", "Most bytes of series that all queries together may hold; queries wait for each other at that. 0 for half of the memory that the process may have.")
+	flags.Strings(fs, &q.Deny, "query.deny", "Series selector; requests are refused that have a selector which says what all of its matchers accept, a missing matcher counting as an empty value. May be repeated.")
 	flags.Duration(fs, &q.SlowerThan, "query.log-slower-than", "Log requests that take at least this long, with the receipt of their answer; 0 logs none.")
 	flags.Int(fs, &q.MaxConcurrentSelects, "query.max-concurrent-select", "How many selects of one query are opened at once.")
 	flags.Duration(fs, &q.LookbackDelta, "query.lookback-delta", "How old a sample may be to count at an instant; 0 leaves it to the engine: 5m.")

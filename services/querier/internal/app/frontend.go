@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/promontory-io/promontory/libs/discovery/strictyaml"
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/promapi/httpclient"
 	"github.com/promontory-io/promontory/libs/service"
@@ -200,17 +201,23 @@ func (c caches) close() error {
 	return errors.Join(errs...)
 }
 
+// tripper is the YAML that says how the querier is reached.
+type tripper struct {
+	httpclient.Transport `yaml:",inline"`
+
+	TLS httpclient.TLS `yaml:"tls_config"`
+}
+
 // downstreamTransport returns how the querier is reached.
 func downstreamTransport(content *flags.Content) (http.RoundTripper, error) {
-	var doc struct {
-		httpclient.Transport `yaml:",inline"`
-
-		TLS httpclient.TLS `yaml:"tls_config"`
-	}
-	doc.Transport = httpclient.DefaultConfig().Transport
+	doc := tripper{Transport: httpclient.DefaultConfig().Transport}
 	doc.MaxIdleConnsPerHost = 100
 	if content.IsSet() {
-		if err := content.Decode(&doc); err != nil {
+		text, err := content.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		if err := strictyaml.Decode(content.Source(), text, &doc); err != nil {
 			return nil, err // it names the flag or the file
 		}
 	}

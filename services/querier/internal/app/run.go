@@ -28,6 +28,7 @@ import (
 	"github.com/promontory-io/promontory/libs/tenancy"
 	"github.com/promontory-io/promontory/libs/webui"
 	"github.com/promontory-io/promontory/services/querier/internal/active"
+	"github.com/promontory-io/promontory/services/querier/internal/deny"
 	"github.com/promontory-io/promontory/services/querier/internal/distributed"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
 	"github.com/promontory-io/promontory/services/querier/internal/engine"
@@ -88,8 +89,12 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (closeErr error) {
 
 	tenants := newTenancy(cfg)
 	middleware := p.Middleware(tenants.Tenant)
+	denied, err := deny.Parse(cfg.Query.Deny)
+	if err != nil {
+		return fmt.Errorf("--query.deny: %w", err)
+	}
 	running := active.New(cfg.Query.MaxBytes, memoryBudget(cfg.Query.MemoryBudget, p), nil, p.Registry)
-	api, err := newAPI(cfg, p, running, httpapi.Deps{
+	api, err := newAPI(cfg, p, running, denied, httpapi.Deps{
 		Wrap:   middleware.Wrap,
 		Engine: engines, Parse: engines.Parse, Storage: creator, Gatherer: gatherer, Stores: set, Health: stores,
 	})
@@ -111,7 +116,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (closeErr error) {
 		InstantMaxSourceResolution: cfg.Query.InstantMaxSourceResolution,
 		EnforceLabel:               enforceLabel(cfg.Tenancy),
 	}, grpcapi.Deps{
-		Proxy: proxy, Gatherer: gatherer, Selects: creator, Engine: engines, Parse: engines.Parse, Gate: api.Queries(), Active: running, Ready: p.Status.Ready,
+		Proxy: proxy, Gatherer: gatherer, Selects: creator, Engine: engines, Parse: engines.Parse, Gate: api.Queries(), Active: running, Deny: denied, Ready: p.Status.Ready,
 		Logger: p.Logger, Registerer: p.Registry,
 	})
 	_, err = p.GRPC(grpcserver.Options{
@@ -162,7 +167,7 @@ func defaultEngine(cfg Config) promapi.Engine {
 }
 
 // newAPI makes the HTTP API; what deps leaves out is that of the process.
-func newAPI(cfg Config, p *service.Process, running *active.Registry, deps httpapi.Deps) (*httpapi.API, error) {
+func newAPI(cfg Config, p *service.Process, running *active.Registry, denied *deny.Rules, deps httpapi.Deps) (*httpapi.API, error) {
 	deps.Logger, deps.Registerer = p.Logger, p.Registry
 	return httpapi.New(httpapi.Config{
 		Defaults: apiDefaults(cfg),
@@ -177,6 +182,7 @@ func newAPI(cfg Config, p *service.Process, running *active.Registry, deps httpa
 		Telemetry:     httpapi.Telemetry(cfg.Telemetry),
 		Flags:         p.Flags,
 		Active:        running,
+		Deny:          denied,
 		Slow:          slowlog.New(cfg.Query.SlowerThan, p.Logger),
 	}, deps)
 }

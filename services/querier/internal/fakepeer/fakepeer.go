@@ -84,6 +84,11 @@ func (s *storeServer) Series(ctx context.Context, req *thanos.SeriesRequest, ms 
 		if !shard.Has(out[i].Labels) {
 			continue
 		}
+		if s.Cut {
+			if err := cut(&out[i], req.GetMinTime(), req.GetMaxTime()); err != nil {
+				return err
+			}
+		}
 		if err := w.Series(out[i].Labels, out[i].Chunks); err != nil {
 			return err
 		}
@@ -118,12 +123,6 @@ func (s *storeServer) matching(req *thanos.SeriesRequest, ms []*labels.Matcher, 
 		chks := slices.DeleteFunc(slices.Clone(sr.Chunks), func(c chunks.AggrChunk) bool {
 			return c.MaxTime < req.GetMinTime() || c.MinTime > req.GetMaxTime()
 		})
-		if s.Cut && !req.GetSkipChunks() {
-			for i := range chks {
-				chks[i] = cut(chks[i], req.GetMinTime(), req.GetMaxTime())
-			}
-			chks = slices.DeleteFunc(chks, func(c chunks.AggrChunk) bool { return c.MinTime > c.MaxTime })
-		}
 		if len(chks) == 0 {
 			continue
 		}
@@ -136,29 +135,35 @@ func (s *storeServer) matching(req *thanos.SeriesRequest, ms []*labels.Matcher, 
 	return out
 }
 
-// cut returns what is in a chunk of floats between mint and maxt; where that is nothing, it ends before it begins.
-func cut(c chunks.AggrChunk, mint, maxt int64) chunks.AggrChunk {
-	if c.MinTime >= mint && c.MaxTime <= maxt {
-		return c
-	}
-	old, err := chunkenc.FromData(chunkenc.EncXOR, c.Raw.Data)
-	if err != nil {
-		panic(err) // no chunk of a test is broken
-	}
-	out := chunkenc.NewXORChunk()
-	app, err := out.Appender()
-	if err != nil {
-		panic(err)
-	}
-	c.MinTime, c.MaxTime = maxt, mint
-	for it := old.Iterator(nil); it.Next() != chunkenc.ValNone; {
-		if t, v := it.At(); t >= mint && t <= maxt {
-			app.Append(t, v)
-			c.MinTime, c.MaxTime = min(c.MinTime, t), max(c.MaxTime, t)
+// cut leaves of the chunks of a series, which are floats, what is between mint and maxt.
+func cut(sr *storeapi.Series, mint, maxt int64) error {
+	var out []chunks.AggrChunk
+	for _, c := range sr.Chunks {
+		if c.MinTime < mint || c.MaxTime > maxt {
+			old, err := chunkenc.FromData(chunkenc.EncXOR, c.Raw.Data)
+			if err != nil {
+				return err
+			}
+			part := chunkenc.NewXORChunk()
+			app, err := part.Appender()
+			if err != nil {
+				return err
+			}
+			c.MinTime, c.MaxTime = maxt, mint
+			for it := old.Iterator(nil); it.Next() != chunkenc.ValNone; {
+				if t, v := it.At(); t >= mint && t <= maxt {
+					app.Append(t, v)
+					c.MinTime, c.MaxTime = min(c.MinTime, t), max(c.MaxTime, t)
+				}
+			}
+			c.Raw = chunks.Chunk{Encoding: chunkenc.EncXOR, Data: part.Bytes()}
+		}
+		if c.MinTime <= c.MaxTime {
+			out = append(out, c)
 		}
 	}
-	c.Raw = chunks.Chunk{Encoding: chunkenc.EncXOR, Data: out.Bytes()}
-	return c
+	sr.Chunks = out
+	return nil
 }
 
 func (s *storeServer) LabelNames(ctx context.Context, req *thanos.LabelNamesRequest, ms []*labels.Matcher) (*thanos.LabelNamesResponse, error) {

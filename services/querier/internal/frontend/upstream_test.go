@@ -3,7 +3,6 @@ package frontend
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -292,8 +291,6 @@ func times(requests []*http.Request) (out []string) {
 	slices.Sort(out)
 	return out
 }
-
-var errDown = errors.New("down")
 
 // sameVector requires equal answers but for the order of the series.
 func sameVector(t testing.TB, want, got []byte) {

@@ -53,7 +53,7 @@ func (a *answer[R]) account(q inquiry[R]) receipt.Store {
 		Addr: a.from.Addr, Component: a.from.ComponentType, LabelSets: a.from.LabelSets, Warnings: a.warnings,
 		StreamStats: storeapi.StreamStats{Frames: int64(len(a.messages) + len(a.warnings)), FirstFrame: a.first, Elapsed: a.took},
 	}
-	reason := ""
+	var reason string
 	switch {
 	case a.err != nil:
 		out.State, out.Err, reason = receipt.Failed, a.err.Error(), a.err.Error()

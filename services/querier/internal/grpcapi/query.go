@@ -176,8 +176,13 @@ func evaluate[M any](s *queryServer, req request, spec QuerySpec, resolution tim
 	return sendResult(stream, f, req, query, result)
 }
 
-// restrict gives each selector of a query the tenant's matcher, where that is asked for.
+// restrict gives each selector of a query the tenant's matcher, where that is asked for, and refuses denied ones.
 func (s *queryServer) restrict(ctx context.Context, query string) (string, error) {
+	if expr, err := s.deps.Parse(query); err == nil {
+		if err := s.deps.Deny.Expr(expr); err != nil {
+			return "", storeapi.Invalidf("%v", err)
+		}
+	}
 	if s.cfg.EnforceLabel == "" {
 		return query, nil
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/proto/gen/thanos/info"
 	"github.com/promontory-io/promontory/services/querier/internal/active"
+	"github.com/promontory-io/promontory/services/querier/internal/deny"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
 	"github.com/promontory-io/promontory/services/querier/internal/gather"
 	"github.com/promontory-io/promontory/services/querier/internal/selects"
@@ -46,6 +47,8 @@ type Deps struct {
 	Parse func(string) (parser.Expr, error)
 	// Gate is passed by queries; nil lets all pass.
 	Gate *gate.Gate
+	// Deny refuses queries by what they select; nil refuses none.
+	Deny *deny.Rules
 	// Active, if set, lists and bounds the queries that run.
 	Active *active.Registry
 	// Ready reports whether the querier wants requests; until then Info is refused.

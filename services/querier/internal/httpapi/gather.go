@@ -2,11 +2,16 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
+	"github.com/promontory-io/promontory/services/querier/internal/selects"
 )
 
 func strategy(partialResponse bool) thanos.PartialResponseStrategy {
@@ -138,8 +143,42 @@ func (a *API) metadata(ctx context.Context, r *request) (promapi.Data, promapi.N
 	if err != nil {
 		return nil, promapi.Notes{}, asInternal("retrieve metadata", err)
 	}
+	if r.enforce != nil {
+		more, err := a.keepOwnMetadata(ctx, r, q.PartialResponse, found)
+		if err != nil {
+			return nil, promapi.Notes{}, asInternal("retrieve metadata", err)
+		}
+		warnings = append(warnings, more...)
+	}
 	return promapi.JSON{Value: metadata(found)}, promapi.Partial(warnings...), nil
 }
+
+// keepOwnMetadata drops the metadata of metrics of which the tenant has no series: peers cannot tell whose they are.
+func (a *API) keepOwnMetadata(ctx context.Context, r *request, partial bool, found map[string][]*thanos.Meta) ([]string, error) {
+	mint := promapi.Millis(promapi.MinTime)
+	if d := a.cfg.Defaults.MetadataRange; d > 0 {
+		mint = r.now.Add(-d).UnixMilli()
+	}
+	querier, err := a.deps.Storage.Queryable(selects.Options{PartialResponse: partial}).Querier(mint, r.now.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	}
+	defer querier.Close()
+	names, annos, err := querier.LabelValues(ctx, labels.MetricName, nil, r.enforce.Matchers(nil)...)
+	if err != nil {
+		return nil, fmt.Errorf("find the metrics of the tenant: %w", err)
+	}
+	maps.DeleteFunc(found, func(name string, _ []*thanos.Meta) bool {
+		return !slices.ContainsFunc(append([]string{""}, suffixes[:]...), func(suffix string) bool {
+			_, own := slices.BinarySearch(names, name+suffix)
+			return own
+		})
+	})
+	return promapi.NotesFrom(annos, "").Warnings, nil
+}
+
+// suffixes are what the series of a metric family add to its name.
+var suffixes = [...]string{"_total", "_bucket", "_count", "_sum", "_info", "_created"} //nolint:gochecknoglobals // a constant list
 
 func (a *API) exemplars(ctx context.Context, r *request) (promapi.Data, promapi.Notes, error) {
 	q, err := r.ExemplarsQuery(a.cfg.Partial.Exemplars)
@@ -150,6 +189,9 @@ func (a *API) exemplars(ctx context.Context, r *request) (promapi.Data, promapi.
 		if q.Query, err = r.enforce.Query(q.Query); err != nil {
 			return nil, promapi.Notes{}, promapi.NewError(promapi.ErrorBadData, err)
 		}
+	}
+	if err := a.allowed(q.Query); err != nil {
+		return nil, promapi.Notes{}, err
 	}
 	found, warnings, err := a.deps.Gatherer.Exemplars(ctx, &thanos.ExemplarsRequest{
 		Query: q.Query, Start: promapi.Millis(q.Start), End: promapi.Millis(q.End),

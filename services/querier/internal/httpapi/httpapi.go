@@ -23,6 +23,7 @@ import (
 	"github.com/promontory-io/promontory/libs/tenancy"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/querier/internal/active"
+	"github.com/promontory-io/promontory/services/querier/internal/deny"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
 	"github.com/promontory-io/promontory/services/querier/internal/engine"
 	"github.com/promontory-io/promontory/services/querier/internal/gather"
@@ -48,6 +49,8 @@ type Config struct {
 	Tenancy Tenancy
 	// Telemetry is the classes and buckets of the histogram of queries.
 	Telemetry Telemetry
+	// Deny refuses requests by what they select; nil refuses none.
+	Deny *deny.Rules
 	// Active, if set, lists and bounds the queries that run.
 	Active *active.Registry
 	// Slow gets requests that took long; nil gets none.

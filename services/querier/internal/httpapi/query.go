@@ -146,6 +146,9 @@ func (a *API) prepare(ctx context.Context, r *request, o *promapi.QueryOptions, 
 		}
 		spec.Text = enforced
 	}
+	if err := a.allowed(spec.Text); err != nil {
+		return nil, err
+	}
 	opts := a.selection(r, &o.Selection)
 	opts.MaxSourceResolution = o.MaxSourceResolution
 	opts.Observe = costs.add
@@ -177,6 +180,21 @@ func (a *API) explain(ctx context.Context, r *request, o *promapi.QueryOptions, 
 		return nil, promapi.Notes{}, promapi.NewError(promapi.ErrorBadData, errNoExplanation)
 	}
 	return promapi.JSON{Value: tree}, promapi.Notes{}, nil
+}
+
+// allowed refuses a query with a selector that is denied. One that cannot be parsed is left to the engine.
+func (a *API) allowed(query string) error {
+	if a.cfg.Deny.Empty() {
+		return nil
+	}
+	expr, err := a.deps.Parse(query)
+	if err != nil {
+		return nil //nolint:nilerr // the engine says so, in its own words
+	}
+	if err := a.cfg.Deny.Expr(expr); err != nil {
+		return promapi.NewError(promapi.ErrorBadData, err)
+	}
+	return nil
 }
 
 // begin lists a request among those that run, until its answer was written.

@@ -27,6 +27,11 @@ func (a *API) open(r *request, q *promapi.MetadataQuery, opts selects.Options) (
 	if r.enforce != nil {
 		q.Matchers = r.enforce.MatcherSets(q.Matchers)
 	}
+	for _, ms := range q.Matchers {
+		if err := a.cfg.Deny.Matchers(ms); err != nil {
+			return nil, promapi.NewError(promapi.ErrorBadData, err)
+		}
+	}
 	querier, err := a.deps.Storage.Queryable(opts).Querier(promapi.Millis(q.Start), promapi.Millis(q.End))
 	if err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)

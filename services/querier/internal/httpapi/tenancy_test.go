@@ -16,6 +16,7 @@ import (
 	"github.com/promontory-io/promontory/libs/service/requestctx"
 	"github.com/promontory-io/promontory/libs/tenancy"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
+	"github.com/promontory-io/promontory/services/querier/internal/deny"
 	"github.com/promontory-io/promontory/services/querier/internal/fakepeer"
 	"github.com/promontory-io/promontory/services/querier/internal/grpcapi"
 )
@@ -90,6 +91,9 @@ func TestWithEnforcementATenantSeesItsOwnOnly(t *testing.T) {
 				{DiscoveredLabels: wireLabels(ext("tenant_id", "b", "dropped", "theirs"))},
 			},
 		},
+		metas: map[string]*thanos.MetricMetadataEntry{
+			"up": {Metas: []*thanos.Meta{{Type: "gauge", Help: "mine"}}}, "secret": {Metas: []*thanos.Meta{{Type: "gauge", Help: "theirs"}}},
+		},
 		stats: map[string]*thanos.TSDBStatisticsEntry{"a": entry(1), "b": entry(2), "": entry(4)},
 	}
 	s := newStack(fakepeer.StartStore(t, a), fakepeer.StartStore(t, b), svc.peer(t))
@@ -131,6 +135,8 @@ func TestWithEnforcementATenantSeesItsOwnOnly(t *testing.T) {
 	require.NotContains(t, targets, "theirs")
 	require.NotContains(t, targets, "nobodys")
 
+	require.JSONEq(t, `{"up":[{"type":"gauge","help":"mine","unit":""}]}`, c.get("/api/v1/metadata").ok(t))
+
 	status := c.get("/api/v1/status/tsdb").ok(t)
 	require.Contains(t, status, `"numSeries":1,`)
 	require.Equal(t, "tenant_id", svc.statsReq.Matchers[0].Name)
@@ -144,4 +150,24 @@ func TestEnforcementKnowsTheFunctionsOfBothEngines(t *testing.T) {
 	c := s.serve(t).with("THANOS-TENANT", "b")
 	require.Contains(t, c.get(query("count(xrate(up[5m]))", "engine", "thanos")).ok(t), `"2"`)
 	c.get(query("xrate(up[5m])")).fails(t, 400, "bad_data", `unknown function with name "xrate"`)
+}
+
+func TestDeniedSelectorsAreRefusedOnEveryPath(t *testing.T) {
+	t.Parallel()
+	s := newStack(fakepeer.StartStore(t, up(t, 1, ext("tenant_id", "a"))))
+	var err error
+	s.Config.Deny, err = deny.Parse([]string{`{__name__=~"debug_.*"}`})
+	require.NoError(t, err)
+	c := s.serve(t)
+	const rule = `denied here by the rule {__name__=~"debug_.*"}`
+	for _, engine := range []string{"prometheus", "thanos"} {
+		c.get(query("up or max_over_time(sum(debug_x)[5m:])", "engine", engine)).fails(t, 400, "bad_data", rule)
+		c.get(queryRange("rate(debug_x[5m])", "engine", engine)).fails(t, 400, "bad_data", rule)
+		c.get(query("up", "engine", engine)).ok(t)
+	}
+	c.get("/api/v1/series", "match[]", "up", "match[]", "debug_x").fails(t, 400, "bad_data", rule)
+	c.get("/api/v1/labels", "match[]", "debug_x").fails(t, 400, "bad_data", rule)
+	c.get("/api/v1/label/job/values", "match[]", "debug_x").fails(t, 400, "bad_data", rule)
+	c.get("/api/v1/query_exemplars", "query", "debug_x").fails(t, 400, "bad_data", rule)
+	c.get("/api/v1/query_explain", "query", "debug_x", "engine", "thanos").fails(t, 400, "bad_data", rule)
 }

@@ -62,7 +62,9 @@ func store(calls []Store) promtypes.ReceiptStore {
 	var resolutions [storeapi.NumResolutions]int64
 	for i := range calls {
 		c := &calls[i]
-		out.Requests++
+		if c.State != Lost {
+			out.Requests++
+		}
 		out.QueuedSeconds = max(out.QueuedSeconds, c.Queued.Seconds())
 		out.FirstFrameSeconds = max(out.FirstFrameSeconds, c.FirstFrame.Seconds())
 		out.TookSeconds = max(out.TookSeconds, c.Elapsed.Seconds())

@@ -253,3 +253,28 @@ func BenchmarkCutOfAKeptAnswer(b *testing.B) {
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+func TestCuttingByHalvesIsCuttingPointByPoint(t *testing.T) {
+	t.Parallel()
+	for n := range 20 {
+		var points []string
+		for i := range n {
+			points = append(points, fmt.Sprintf(`[%d,"%s"]`, 10*i-50, strings.Repeat("7", i%5+1)))
+		}
+		for _, separator := range []string{",", " , "} {
+			p := Points{[]byte(strings.Join(points, separator))}
+			if n == 0 {
+				p = nil
+			}
+			for start := int64(-60); start < 150; start += 5 {
+				for end := start; end < 150; end += 5 {
+					want, err := p.cut(start*1000, end*1000, 0)
+					require.NoError(t, err)
+					got, err := p.cutFloats(start*1000, end*1000, 0)
+					require.NoError(t, err)
+					require.Equal(t, want, got, "%d points, %d to %d", n, start, end)
+				}
+			}
+		}
+	}
+}

@@ -12,7 +12,7 @@ func (a *Answer) Cut(start, end, step int64) (*Answer, error) {
 	out.Series = make([]Series, 0, len(a.Series))
 	for i := range a.Series {
 		s := &a.Series[i]
-		floats, err := s.Floats.cut(start, end, step)
+		floats, err := s.Floats.cutFloats(start, end, step)
 		if err != nil {
 			return nil, err
 		}
@@ -25,6 +25,60 @@ func (a *Answer) Cut(start, end, step int64) (*Answer, error) {
 		}
 	}
 	return &out, nil
+}
+
+// cutFloats is cut for points of floats, which have no bracket but the one they begin with: their ends are found by halving.
+func (p Points) cutFloats(start, end, step int64) (Points, error) {
+	var out Points
+	for _, piece := range p {
+		if step != 0 || bytes.IndexByte(piece, '{') >= 0 {
+			return p.cut(start, end, step)
+		}
+		from, err := seek(piece, start)
+		if err != nil {
+			return nil, err
+		}
+		to, err := seek(piece[from:], end+1)
+		if err != nil {
+			return nil, err
+		}
+		if run := bytes.TrimRight(piece[from:from+to], ", \t\r\n"); len(run) > 0 {
+			out = append(out, run)
+		}
+	}
+	return out, nil
+}
+
+// seek returns where the first point of piece with a time of at least t begins; where there is none, the length of piece.
+func seek(piece []byte, t int64) (int, error) {
+	low, high := 0, len(piece) // what is before low is earlier, what begins at high or later is not
+	for low < high {
+		begin := low
+		if n := bytes.IndexByte(piece[low+(high-low)/2:high], '['); n >= 0 {
+			begin = low + (high-low)/2 + n
+		}
+		s := &scanner{b: piece, i: begin}
+		if s.space(); s.i >= high {
+			break
+		}
+		at, err := s.timestamp()
+		if err != nil {
+			return 0, err
+		}
+		switch {
+		case at >= t && begin == low:
+			return low, nil
+		case at >= t:
+			high = begin
+		default:
+			next := bytes.IndexByte(piece[s.i+1:], '[')
+			if next < 0 {
+				return len(piece), nil
+			}
+			low = s.i + 1 + next
+		}
+	}
+	return high, nil
 }
 
 // cut walks over the points and takes runs of them that are wanted.

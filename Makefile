@@ -46,16 +46,20 @@ test: peers build ## unit, contract and golden tests of all modules, then the en
 
 .PHONY: e2e
 e2e: peers build ## the end-to-end tests alone, with real processes (RUN=regexp for some of them)
-	PROMONTORY_E2E_REQUIRED=1 $(GO) test -count=1 -v $(if $(RUN),-run '$(RUN)') ./tools/e2e/...
+	PROMONTORY_E2E_REQUIRED=1 PROMONTORY_CORPUS_WHOLE=1 $(GO) test -count=1 -v $(if $(RUN),-run '$(RUN)') ./tools/e2e/...
 
 .PHONY: manifests-check
 manifests-check: peers build manifest-tools ## every overlay renders, is valid, and its containers' arguments start the real programs (RUN=regexp for some of it)
 	PROMONTORY_MANIFESTS_REQUIRED=1 $(GO) test -count=1 $(if $(RUN),-v -run '$(RUN)') ./tools/manifests/...
 
+.PHONY: browser
+browser: peers build ## the pages in headless Chromium against the real stack (CHROMIUM=path, SCREENSHOTS=folder); needs Node 20, npm and Chromium, some minutes
+	cd libs/webui/app && npm ci && npm run browser
+
 .PHONY: bench
 bench: ## benchmarks beside the code (PKG=./libs/dedup/... and RUN=regexp for some of them)
 	$(GO) test -run '^$$' -bench '$(or $(RUN),.)' -benchmem $(or $(PKG),$(PACKAGES))
-	$(if $(PKG)$(RUN),,@$(MAKE) bench-receive bench-compactor)
+	$(if $(PKG)$(RUN),,@$(MAKE) bench-receive bench-compactor bench-querier)
 
 .PHONY: bench-receive
 bench-receive: peers build ## receivers under remote write, beside a real Prometheus (ARGS="--help" for its flags)
@@ -64,6 +68,10 @@ bench-receive: peers build ## receivers under remote write, beside a real Promet
 .PHONY: bench-compactor
 bench-compactor: build ## the compactor on two weeks of an HA pair, beside reading and writing the bytes once (ARGS="--help" for its flags)
 	$(GO) run ./tools/bench/cmd/bench compactor --bin $(BIN) $(ARGS)
+
+.PHONY: bench-querier
+bench-querier: peers build ## dashboard queries to querier and store-gateway, beside a real Prometheus (ARGS="--help" for its flags)
+	$(GO) run ./tools/bench/cmd/bench querier --bin $(BIN) --peers $(TOOLBIN) $(ARGS)
 
 .PHONY: fmt
 fmt: $(TOOLBIN)/.gofumpt $(TOOLBIN)/.buf ## format Go and proto files
@@ -114,6 +122,10 @@ dashboards: ## generate Grafana's dashboards from deploy/grafana/dashboards.yaml
 .PHONY: images
 images: ## make a container image of each program in bin/images (NAMES="querier sidecar" for some, VERSION=…)
 	$(GO) run ./tools/images -out $(BIN)/images -version $(or $(VERSION),dev) -revision $$(git rev-parse --short HEAD) $(NAMES)
+
+.PHONY: webui
+webui: ## test and build the pages into libs/webui/dist, which is checked in (needs Node 20 and npm; a Go test tells when it is due)
+	cd libs/webui/app && npm ci && npm test && npm run build
 
 .PHONY: work
 work: ## rewrite go.work from the modules in the tree, and align their versions

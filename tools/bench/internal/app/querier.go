@@ -269,7 +269,7 @@ func (s *side) ask(ctx context.Context, q dashboard, end int64) (time.Duration, 
 	if err != nil {
 		return 0, 0, fmt.Errorf("ask: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read side
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	took := time.Since(begin)
 	if err != nil {
@@ -283,6 +283,7 @@ func (s *side) ask(ctx context.Context, q dashboard, end int64) (time.Duration, 
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return 0, 0, fmt.Errorf("decode answer of status %d: %w", resp.StatusCode, err)
 	}
+	answer.Warnings = slices.DeleteFunc(answer.Warnings, func(w string) bool { return strings.HasPrefix(w, "PromQL info") })
 	if answer.Status != "success" || len(answer.Warnings) > 0 {
 		return 0, 0, fmt.Errorf("status %s: %s %s", answer.Status, answer.Error, strings.Join(answer.Warnings, "; "))
 	}

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/procs"
 	"github.com/promontory-io/promontory/tools/bench/internal/blocks"
 	"github.com/promontory-io/promontory/tools/bench/internal/procstat"
@@ -33,11 +35,11 @@ func start(ctx context.Context, cmd *cobra.Command, cfg *Config, n int) error {
 	}
 	bucket := filepath.Join(root, "bucket")
 	if _, err := os.Stat(filepath.Join(root, "done")); err != nil {
+		if err := os.RemoveAll(bucket); err != nil {
+			return fmt.Errorf("clear %s: %w", bucket, err)
+		}
 		for i := range n {
-			if _, err := blocks.Write(bucket, blocks.Spec{
-				ID: blocks.ID(i), MinTime: minTime + int64(i/10)*7_200_000, Series: 10, Chunks: 1, Samples: 120, Step: 60_000,
-				External: map[string]string{"cluster": fmt.Sprint(i % 10)},
-			}); err != nil {
+			if err := smallBlock(bucket, i); err != nil {
 				return err
 			}
 		}
@@ -55,6 +57,45 @@ func start(ctx context.Context, cmd *cobra.Command, cfg *Config, n int) error {
 		}
 	}
 	return nil
+}
+
+// clusters is how many sets of external labels the small blocks have.
+const clusters = 10
+
+// smallBlock makes block number i. The first one of each cluster is written, the others are links to its index and chunks with a
+// meta.json of their own: a start looks no further.
+func smallBlock(bucket string, i int) error {
+	spec := blocks.Spec{
+		ID: blocks.ID(i), MinTime: minTime + int64(i/clusters)*7_200_000, Series: 10, Chunks: 1, Samples: 120, Step: 60_000,
+		External: map[string]string{"cluster": fmt.Sprint(i % clusters)},
+	}
+	if i < clusters {
+		_, err := blocks.Write(bucket, spec)
+		return err
+	}
+	first, dir := filepath.Join(bucket, blocks.ID(i%clusters).String()), filepath.Join(bucket, spec.ID.String())
+	meta, err := block.ReadMetaDir(first)
+	if err != nil {
+		return err
+	}
+	meta.ULID, meta.MinTime, meta.MaxTime = spec.ID, spec.MinTime, spec.MaxTime()
+	meta.Compaction.Sources = []ulid.ULID{spec.ID}
+	if err := os.MkdirAll(filepath.Join(dir, block.ChunksDirname), 0o755); err != nil {
+		return fmt.Errorf("block %d: %w", i, err)
+	}
+	for _, f := range meta.Thanos.Files {
+		if f.RelPath == block.MetaFilename {
+			continue
+		}
+		if err := os.Link(filepath.Join(first, f.RelPath), filepath.Join(dir, f.RelPath)); err != nil {
+			return fmt.Errorf("block %d: %w", i, err)
+		}
+	}
+	raw, err := meta.Encode()
+	if err != nil {
+		return fmt.Errorf("block %d: %w", i, err)
+	}
+	return os.WriteFile(filepath.Join(dir, block.MetaFilename), raw, 0o644)
 }
 
 func startOnce(ctx context.Context, cmd *cobra.Command, cfg *Config, bucket, data, label string) (err error) {

@@ -160,13 +160,10 @@ func (w *watcher) watch(ctx context.Context) {
 			got, err := w.ask(query)
 			w.mu.Lock()
 			w.compared++
-			switch diff := ""; {
-			case err != nil:
+			if err != nil {
 				w.wrong = append(w.wrong, fmt.Sprintf("%s: %v", query, err))
-			default:
-				if diff = cmp.Diff(w.want[query], got); diff != "" {
-					w.wrong = append(w.wrong, fmt.Sprintf("%s:\n%.1500s", query, diff))
-				}
+			} else if diff := cmp.Diff(w.want[query], got); diff != "" {
+				w.wrong = append(w.wrong, fmt.Sprintf("%s:\n%.1500s", query, diff))
 			}
 			w.mu.Unlock()
 		}

@@ -91,12 +91,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 func mb(bytes int64) float64 { return float64(bytes) / 1e6 }
 
 // build returns the static binary of the module in dir, stripped, with no path of this machine in it.
-func build(ctx context.Context, dir, name, version, revision string) ([]byte, error) {
+func build(ctx context.Context, dir, name, version, revision string) (binary []byte, err error) {
 	tmp, err := os.MkdirTemp("", "images")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	path := filepath.Join(tmp, name)
 	const pkg = "github.com/prometheus/common/version."
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",

@@ -15,6 +15,7 @@ import (
 	"github.com/promontory-io/promontory/tools/promontory/internal/bucket"
 	"github.com/promontory-io/promontory/tools/promontory/internal/check"
 	"github.com/promontory-io/promontory/tools/promontory/internal/demo"
+	"github.com/promontory-io/promontory/tools/promontory/internal/query"
 	"github.com/promontory-io/promontory/tools/promontory/internal/rules"
 	"github.com/promontory-io/promontory/tools/promontory/internal/up"
 )
@@ -27,7 +28,7 @@ func NewCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(), newDemo(), bucket.NewCommand(), check.NewCommand(), check.NewRules("rules-check"), rules.NewCommand(), newTools())
+	root.AddCommand(newUp(), newDemo(), bucket.NewCommand(), check.NewCommand(), check.NewRules("rules-check"), rules.NewCommand(), query.NewCommand(), newTools())
 	return root
 }
 
@@ -46,7 +47,9 @@ func newTools() *cobra.Command {
 func newUp() *cobra.Command {
 	config := up.DefaultConfig()
 	command := &cobra.Command{
-		Use:   "up",
+		Use: "up",
+		Example: `  promontory up
+  promontory up --set-up=receive`,
 		Short: "Run the whole stack on this machine, with some days of history",
 		Long: `Runs two real Prometheus servers that scrape the stack itself and a small shop that
 does not exist, a sidecar beside each, a store-gateway and a querier, over a bucket
@@ -69,10 +72,11 @@ Ctrl-C stops everything. A second run goes on with the same data.`,
 func newDemo() *cobra.Command {
 	address := "127.0.0.1:19092"
 	command := &cobra.Command{
-		Use:   "demo",
-		Short: "Serve the metrics of a small shop that does not exist, for a Prometheus to scrape",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return serveDemo(cmd.Context(), address) },
+		Use:     "demo",
+		Example: `  promontory demo --http-address=127.0.0.1:19092`,
+		Short:   "Serve the metrics of a small shop that does not exist, for a Prometheus to scrape",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return serveDemo(cmd.Context(), address) },
 	}
 	command.Flags().StringVar(&address, "http-address", address, "Address to listen on.")
 	return command

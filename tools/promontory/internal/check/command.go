@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/common/version"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -31,8 +32,12 @@ func NewCommand() *cobra.Command {
 // rulesConfig is what can be said to the check of rules.
 type rulesConfig struct {
 	patterns, tests []string
+	features        []string
 	lintFatal       bool
 }
+
+// featureExperimentalFunctions is the one value of --enable-feature.
+const featureExperimentalFunctions = "promql-experimental-functions"
 
 // NewRules returns the command that checks rule files, under a name.
 func NewRules(name string) *cobra.Command {
@@ -58,6 +63,7 @@ a pattern that matches no file, a flag that does not exist.`,
 	flags.Strings(fs, &c.patterns, "rules", "Rule files, as a path or a pattern such as 'rules/*.yaml'; repeat for several.")
 	flags.Strings(fs, &c.tests, "test", "Unit tests of rules, as a path or a pattern; repeat for several.")
 	flags.Bool(fs, &c.lintFatal, "lint-fatal", "Let rules that look like duplicates fail the check.")
+	flags.Enums(fs, &c.features, "enable-feature", "Feature that the ruler has switched on too.", featureExperimentalFunctions)
 	bindAccepted(fs)
 	cmd.InitDefaultHelpFlag()
 	cmd.InitDefaultVersionFlag()
@@ -68,6 +74,9 @@ a pattern that matches no file, a flag that does not exist.`,
 		}
 		if len(c.patterns) == 0 && len(args) == 0 && len(c.tests) == 0 {
 			return unusable{errors.New("nothing to check: give files, --rules or --test")}
+		}
+		if slices.Contains(c.features, featureExperimentalFunctions) {
+			parser.EnableExperimentalFunctions = true // of the whole process, in this version of the library
 		}
 		return runRules(cmd, c, args)
 	}

@@ -70,7 +70,9 @@ func TestARealPrometheusIsServedWhole(t *testing.T) {
 
 	t.Run("the reloader has loaded the configuration", func(t *testing.T) {
 		require.Eventually(t, func() bool {
-			return strings.Contains(prom.Get(t, "/api/v1/query?query=job:up:sum"), `"gone"`)
+			// Both targets: Prometheus begins with each at a moment of its own.
+			sums := prom.Get(t, "/api/v1/query?query=job:up:sum")
+			return strings.Contains(sums, `"gone"`) && strings.Contains(sums, `"prometheus"`)
 		}, promtest.Wait, 100*time.Millisecond)
 		require.Equal(t, "1", s.metric(t, "thanos_sidecar_reloader_last_reload_successful"))
 	})

@@ -14,8 +14,8 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/block/cardinality"
 	"github.com/promontory-io/promontory/libs/promapi"
-	"github.com/promontory-io/promontory/services/bucket-web/internal/cardinality"
 	"github.com/promontory-io/promontory/services/bucket-web/internal/view"
 )
 

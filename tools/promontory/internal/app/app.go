@@ -15,6 +15,7 @@ import (
 	"github.com/promontory-io/promontory/tools/promontory/internal/bucket"
 	"github.com/promontory-io/promontory/tools/promontory/internal/check"
 	"github.com/promontory-io/promontory/tools/promontory/internal/demo"
+	"github.com/promontory-io/promontory/tools/promontory/internal/doctor"
 	"github.com/promontory-io/promontory/tools/promontory/internal/query"
 	"github.com/promontory-io/promontory/tools/promontory/internal/rules"
 	"github.com/promontory-io/promontory/tools/promontory/internal/up"
@@ -28,7 +29,7 @@ func NewCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(), newDemo(), bucket.NewCommand(), check.NewCommand(), check.NewRules("rules-check"), rules.NewCommand(), query.NewCommand(), newTools())
+	root.AddCommand(newUp(), newDemo(), bucket.NewCommand(), check.NewCommand(), check.NewRules("rules-check"), rules.NewCommand(), query.NewCommand(), doctor.NewCommand(), newTools())
 	return root
 }
 

@@ -39,7 +39,7 @@ func NewCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	group.AddCommand(
-		newLs(), newInspect(), newMark(), newVerify(), newReplicate(), newCleanup(), newRetention(), newUpload(), newRewrite(),
+		newLs(), newInspect(), newMark(), newVerify(), newReplicate(), newCleanup(), newRetention(), newUpload(), newRewrite(), newAnalyze(), newWeb(findWeb),
 	)
 	return group
 }

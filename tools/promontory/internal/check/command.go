@@ -25,7 +25,7 @@ func NewCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	group.AddCommand(NewRules("rules"))
+	group.AddCommand(NewRules("rules"), newConfig(), newBucket())
 	return group
 }
 

@@ -45,7 +45,7 @@ func unreachable(f *facts) (out []finding) {
 	for _, s := range f.services {
 		switch {
 		case s.failed != nil:
-			out = append(out, finding{severe, "unreachable", s.name, s.failed.Error(), "see whether it runs and whether the URL is that of its --http-address"})
+			out = append(out, finding{severe, "unreachable", s.name, s.failed.Error(), "see whether it runs, whether the URL is that of its --http-address, and whether --http-config has the credentials it wants"})
 		case s.kind == "":
 			out = append(out, finding{
 				advice, "flags unknown", s.name, "it answers, but not under /api/v1/status/flags in a way that tells what it is",

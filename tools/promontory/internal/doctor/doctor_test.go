@@ -186,6 +186,20 @@ func TestARunningQuerierAndABucketAreLookedAt(t *testing.T) {
 	require.Equal(t, 4, strings.Count(out, "\n"))
 }
 
+func TestAServiceThatRefusesIsNotTakenForOneWithoutFlags(t *testing.T) {
+	t.Parallel()
+	for status, trap := range map[int]string{http.StatusUnauthorized: "unreachable", http.StatusNotFound: "flags unknown", http.StatusOK: "unreachable"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte("<html>"))
+		}))
+		t.Cleanup(server.Close)
+		out, _, err := runArgs(t, "--endpoint="+server.URL)
+		require.NoError(t, err)
+		require.Contains(t, out, ": "+trap+"\n", "status %d", status)
+	}
+}
+
 func TestADoctorWithoutAPatientIsRefused(t *testing.T) {
 	t.Parallel()
 	for want, args := range map[string][]string{

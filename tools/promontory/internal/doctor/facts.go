@@ -93,7 +93,8 @@ func ask(ctx context.Context, client *http.Client, base *url.URL, now func() tim
 		// The header has whole seconds, cut off: half of one is added.
 		s.hasClock, s.ahead = true, at.Add(500*time.Millisecond).Sub(begin.Add(took/2))
 	}
-	if err != nil && status == 0 {
+	// A service without flags to show is no fault.
+	if err != nil && status != http.StatusNotFound {
 		s.failed = err
 		return s
 	}

@@ -59,7 +59,7 @@ browser: peers build ## the pages in headless Chromium against the real stack (C
 .PHONY: bench
 bench: ## benchmarks beside the code (PKG=./libs/dedup/... and RUN=regexp for some of them)
 	$(GO) test -run '^$$' -bench '$(or $(RUN),.)' -benchmem $(or $(PKG),$(PACKAGES))
-	$(if $(PKG)$(RUN),,@$(MAKE) bench-receive bench-compactor bench-querier)
+	$(if $(PKG)$(RUN),,@$(MAKE) bench-receive bench-compactor bench-store-gateway bench-querier)
 
 .PHONY: bench-receive
 bench-receive: peers build ## receivers under remote write, beside a real Prometheus (ARGS="--help" for its flags)
@@ -68,6 +68,11 @@ bench-receive: peers build ## receivers under remote write, beside a real Promet
 .PHONY: bench-compactor
 bench-compactor: build ## the compactor on two weeks of an HA pair, beside reading and writing the bytes once (ARGS="--help" for its flags)
 	$(GO) run ./tools/bench/cmd/bench compactor --bin $(BIN) $(ARGS)
+
+.PHONY: bench-store-gateway
+bench-store-gateway: build ## Series of 2 × 100,000 series beside a bare stream, and starts on 10,000 blocks
+	$(GO) run ./tools/bench/cmd/bench store-gateway-series --bin $(BIN)
+	$(GO) run ./tools/bench/cmd/bench store-gateway-start --bin $(BIN)
 
 .PHONY: bench-querier
 bench-querier: peers build ## dashboard queries to querier and store-gateway, beside a real Prometheus (ARGS="--help" for its flags)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -74,10 +75,15 @@ func TestTheStatusTellsOfRingsAndTenants(t *testing.T) {
 		Series           int
 		MinTime, MaxTime int64
 	}
+	var tenants []tenant
+	require.Eventually(t, func() bool {
+		tenants = get[[]tenant](t, ingester.http+"/api/v1/status/tenants")
+		return !slices.ContainsFunc(tenants, func(t tenant) bool { return t.State == "replaying" })
+	}, 10*time.Second, 10*time.Millisecond)
 	require.Equal(t, []tenant{
 		{Tenant: "abc", State: "open", ExternalLabels: map[string]string{"replica": "a", "tenant_id": "abc"}, Series: 1, MinTime: at, MaxTime: at},
 		{Tenant: "default-tenant", State: "open", ExternalLabels: map[string]string{"replica": "a", "tenant_id": "default-tenant"}},
-	}, get[[]tenant](t, ingester.http+"/api/v1/status/tenants"))
+	}, tenants)
 }
 
 func TestAChangeOfAHashmodRingFlushesHeads(t *testing.T) {

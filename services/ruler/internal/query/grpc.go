@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/promontory-io/promontory/libs/storeapi"
 	prometheuscopy "github.com/promontory-io/promontory/proto/gen/prometheus_copy"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 )
@@ -90,7 +91,7 @@ func fromSeries(series []*prometheuscopy.TimeSeries, typ parser.ValueType) parse
 				one.Floats = append(one.Floats, promql.FPoint{T: p.GetTimestamp(), F: p.GetValue()})
 			}
 			for _, p := range s.GetHistograms() {
-				one.Histograms = append(one.Histograms, promql.HPoint{T: p.GetTimestamp(), H: fromWire(p)})
+				one.Histograms = append(one.Histograms, promql.HPoint{T: p.GetTimestamp(), H: storeapi.FloatHistogram(p)})
 			}
 			out = append(out, one)
 		}
@@ -103,7 +104,7 @@ func fromSeries(series []*prometheuscopy.TimeSeries, typ parser.ValueType) parse
 			out = append(out, promql.Sample{Metric: lset, T: p.GetTimestamp(), F: p.GetValue()})
 		}
 		for _, p := range s.GetHistograms() {
-			out = append(out, promql.Sample{Metric: lset, T: p.GetTimestamp(), H: fromWire(p)})
+			out = append(out, promql.Sample{Metric: lset, T: p.GetTimestamp(), H: storeapi.FloatHistogram(p)})
 		}
 	}
 	if typ == parser.ValueTypeScalar && len(out) == 1 {

@@ -67,11 +67,13 @@ type Report struct {
 	PartialsDeleted   int
 }
 
-// Marked deletes the blocks that are due. A block that cannot be deleted does not keep
-// the others; all errors are returned.
+// Marked deletes the blocks that are due by marks, which somebody has listed. Each mark is read
+// once more before its block goes: an operator may have taken it off since, or set it anew. A
+// block that cannot be deleted does not keep the others; all errors are returned.
 func (c *Cleaner) Marked(ctx context.Context, marks map[ulid.ULID]*block.DeletionMark) (Report, error) {
 	due := Due(marks, c.delay, c.now())
 	errs := make([]error, len(due))
+	spared := make([]bool, len(due))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
 	for i, id := range due {
@@ -80,7 +82,9 @@ func (c *Cleaner) Marked(ctx context.Context, marks map[ulid.ULID]*block.Deletio
 				errs[i] = err
 				return nil //nolint:nilerr // told with the others
 			}
-			errs[i] = block.Delete(gctx, c.logger, c.bkt, id)
+			if spared[i], errs[i] = c.spared(gctx, id); errs[i] == nil && !spared[i] {
+				errs[i] = block.Delete(gctx, c.logger, c.bkt, id)
+			}
 			return ctx.Err()
 		})
 	}
@@ -91,10 +95,26 @@ func (c *Cleaner) Marked(ctx context.Context, marks map[ulid.ULID]*block.Deletio
 			r.Failed++
 			continue
 		}
+		if spared[i] {
+			c.logger.Info("block is not marked for deletion any more, or not for long enough; keeping it", zap.Stringer("block", due[i]))
+			continue
+		}
 		r.Deleted++
 		c.logger.Info("block deleted", zap.Stringer("block", due[i]))
 	}
 	return r, errors.Join(errors.Join(errs...), ctx.Err())
+}
+
+// spared reports whether the mark that made a block due is no longer there to be acted upon.
+func (c *Cleaner) spared(ctx context.Context, id ulid.ULID) (bool, error) {
+	mark, err := block.ReadDeletionMark(ctx, c.bkt, id)
+	switch {
+	case err == nil:
+		return c.now().Sub(mark.Time()) <= c.delay, nil
+	case errors.Is(err, block.ErrMarkNotFound), errors.Is(err, block.ErrMarkCorrupt), errors.Is(err, block.ErrMarkVersion):
+		return true, nil
+	}
+	return false, fmt.Errorf("delete block %s: %w", id, err)
 }
 
 // Partials deals with blocks that have no meta.json: those whose deletion was cut off are

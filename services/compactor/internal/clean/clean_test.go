@@ -47,6 +47,25 @@ func TestMarkedBlockGoesAfterTheDelayAndNotBefore(t *testing.T) {
 	require.True(t, empty(t, bkt))
 }
 
+func TestBlockWhoseMarkWasTakenOffOrSetAnewSinceTheListingStays(t *testing.T) {
+	t.Parallel()
+	bkt, now := objstore.NewInMemBucket(), time.Now()
+	listed := map[ulid.ULID]*block.DeletionMark{}
+	for _, again := range []bool{false, true} {
+		id := blocktest.Upload(t, bkt, blocktest.Spec{Floats: 1}).ULID
+		listed[id] = &block.DeletionMark{ID: id, DeletionTime: now.Add(-100 * time.Hour).Unix()}
+		if again {
+			_, err := block.MarkForDeletion(t.Context(), nil, bkt, id, "", now)
+			require.NoError(t, err)
+		}
+	}
+	before := len(bkt.Objects())
+	r, err := cleaner(bkt, now).Marked(t.Context(), listed)
+	require.NoError(t, err)
+	require.Equal(t, Report{}, r)
+	require.Len(t, bkt.Objects(), before)
+}
+
 func TestOneBlockThatCannotBeDeletedDoesNotKeepTheOthers(t *testing.T) {
 	t.Parallel()
 	bkt := objstore.NewInMemBucket()
@@ -54,6 +73,8 @@ func TestOneBlockThatCannotBeDeletedDoesNotKeepTheOthers(t *testing.T) {
 	var stuck ulid.ULID
 	for range 3 {
 		stuck = blocktest.Upload(t, bkt, blocktest.Spec{Floats: 1}).ULID
+		_, err := block.MarkForDeletion(t.Context(), nil, bkt, stuck, "", time.Now().Add(-49*time.Hour))
+		require.NoError(t, err)
 		marks[stuck] = &block.DeletionMark{ID: stuck}
 	}
 	hooked := &blocktest.Hooked{Bucket: bkt, Hook: func(c blocktest.Call) error {

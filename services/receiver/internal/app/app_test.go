@@ -50,6 +50,8 @@ func start(t testing.TB, change func(*Config)) *receiver {
 	cfg := DefaultConfig()
 	cfg.Write.Address, cfg.Common.GRPC.Address, cfg.Common.HTTP.Address = addrs[0], addrs[1], addrs[2]
 	cfg.TSDB.Path, cfg.Labels = t.TempDir(), []flags.Label{{Name: "replica", Value: "a"}}
+	// A busy machine opens databases slowly, and what the journal took cannot be seen yet.
+	cfg.TSDB.OpenWait, cfg.Ring.Timeout = time.Minute, time.Minute
 	if change != nil {
 		change(&cfg)
 	}

@@ -92,6 +92,8 @@ type TSDBConfig struct {
 	WALCompression, NoLockfile bool
 	WriteQueueSize             int
 	Snapshot                   bool
+	// OpenWait is how long a write waits for a TSDB that opens before it goes to the journal.
+	OpenWait time.Duration
 }
 
 // UploadConfig is where blocks go.
@@ -123,6 +125,7 @@ func DefaultConfig() Config {
 		Tenant: TenantConfig{Header: requestctx.TenantHeader, Default: requestctx.DefaultTenant, Label: o.TenantLabel},
 		TSDB: TSDBConfig{
 			Path: o.Dir, Retention: o.Retention, MinBlock: o.BlockDuration, MaxBlock: o.MaxBlockDuration, WALCompression: o.WALCompression,
+			OpenWait: o.OpenWait,
 		},
 		OTLP: OTLPConfig{TargetInfo: true}, Client: client, LimitsInterval: time.Second,
 	}

@@ -196,7 +196,7 @@ func newTenants(cfg Config, bucket objstore.Bucket, rings *atomic.Pointer[hashri
 	o.BlockDuration, o.MaxBlockDuration, o.Retention, o.MaxBytes = t.MinBlock, t.MaxBlock, t.Retention, t.MaxBytes
 	o.WALCompression, o.NoLockfile, o.MaxExemplars = t.WALCompression, t.NoLockfile, t.MaxExemplars
 	o.OutOfOrderWindow, o.OutOfOrderCapMax, o.TooFarInFuture = t.OutOfOrder, t.OutOfOrderCapMax, t.TooFarInFuture
-	o.WriteQueueSize, o.SnapshotOnStop = t.WriteQueueSize, t.Snapshot
+	o.WriteQueueSize, o.SnapshotOnStop, o.OpenWait = t.WriteQueueSize, t.Snapshot, t.OpenWait
 	o.HashFunc, o.UploadConcurrency = block.HashFunc(cfg.Upload.HashFunc), cfg.Upload.Concurrency
 	o.UploadOutOfOrder, o.SkipCorrupted = cfg.Upload.OutOfOrder, cfg.Upload.SkipCorrupted
 	return tenants.New(o, tenants.Deps{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,10 +85,18 @@ func TestRequestsAreMeasured(t *testing.T) {
 func TestActiveSeriesAreLimitedWhileTheirCountIsKnown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		counts, fail := map[string]uint64{"a": 999, "big": 1 << 40}, error(nil)
+		type answer struct {
+			counts map[string]uint64
+			err    error
+		}
+		var next atomic.Pointer[answer]
+		next.Store(&answer{counts: map[string]uint64{"a": 999, "big": 1 << 40}})
 		l := newLimiter(t, Options{
-			Load:  func() ([]byte, error) { return []byte(document), nil },
-			Count: func(context.Context, *Config) (map[string]uint64, error) { return counts, fail },
+			Load: func() ([]byte, error) { return []byte(document), nil },
+			Count: func(context.Context, *Config) (map[string]uint64, error) {
+				a := next.Load()
+				return a.counts, a.err
+			},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -95,11 +104,11 @@ func TestActiveSeriesAreLimitedWhileTheirCountIsKnown(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, l.HeadSeries("a"))
 		require.NoError(t, l.HeadSeries("big"))
-		counts = map[string]uint64{"a": 1000}
+		next.Store(&answer{counts: map[string]uint64{"a": 1000}})
 		time.Sleep(countInterval + time.Second) // of the test's own clock
 		synctest.Wait()
 		require.ErrorIs(t, l.HeadSeries("a"), ErrHeadSeries)
-		fail = errors.New("nobody answers")
+		next.Store(&answer{err: errors.New("nobody answers")})
 		time.Sleep(countInterval + time.Second)
 		synctest.Wait()
 		require.NoError(t, l.HeadSeries("a"), "nobody is held up by what is not known")

@@ -84,10 +84,11 @@ func (r *run) reloaded(t *testing.T, n int) {
 	require.Equal(t, n, r.trigger.count())
 }
 
-// rounds waits until the files were read n times more.
-func (r *run) rounds(t *testing.T, n int) {
+// roundAfter waits until the files were read once more because of what do does.
+func (r *run) roundAfter(t *testing.T, do func()) {
 	t.Helper()
-	want := testutil.ToFloat64(r.metrics.applies) + float64(n)
+	want := testutil.ToFloat64(r.metrics.applies) + 1
+	do()
 	require.Eventually(t, func() bool { return testutil.ToFloat64(r.metrics.applies) >= want }, due, tick)
 }
 
@@ -119,11 +120,11 @@ func TestPrometheusIsReloadedWhenContentChanges(t *testing.T) {
 	require.Positive(t, testutil.ToFloat64(r.metrics.watchEvents))
 
 	// Same content, new file: an event and no reload.
-	put(t, config+".new", "a: 2")
-	require.NoError(t, os.Rename(config+".new", config))
-	r.rounds(t, 1)
-	r.Kick()
-	r.rounds(t, 1)
+	r.roundAfter(t, func() {
+		put(t, config+".new", "a: 2")
+		require.NoError(t, os.Rename(config+".new", config))
+	})
+	r.roundAfter(t, r.Kick)
 	require.Equal(t, 5, r.trigger.count())
 }
 
@@ -156,8 +157,7 @@ func TestAFailedReloadIsTriedAgain(t *testing.T) {
 	r.trigger.fail(nil)
 	require.Eventually(t, func() bool { return testutil.ToFloat64(r.metrics.lastSuccessful) == 1 }, due, tick)
 	n := r.trigger.count()
-	r.Kick()
-	r.rounds(t, 1)
+	r.roundAfter(t, r.Kick)
 	require.Equal(t, n, r.trigger.count(), "once it worked that was it")
 }
 
@@ -251,8 +251,7 @@ func TestAFolderMountedByKubernetesIsFollowed(t *testing.T) {
 	r.reloaded(t, 1)
 	mount("2", "b")
 	r.reloaded(t, 2)
-	mount("3", "b")
-	r.rounds(t, 1)
+	r.roundAfter(t, func() { mount("3", "b") })
 	require.Equal(t, 2, r.trigger.count(), "another version with the same content")
 }
 

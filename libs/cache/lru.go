@@ -15,6 +15,7 @@ const (
 	// minShardBytes keeps small caches whole: an LRU order over a handful of entries is not an order any more when each
 	// of several shards has its own.
 	minShardBytes = 8 << 20
+	minShardItems = 64
 	// MaxClasses is how many classes of entries an LRU can tell apart.
 	MaxClasses = 8
 )
@@ -25,6 +26,8 @@ type LRUConfig[K comparable] struct {
 	MaxBytes int64
 	// MaxItemBytes bounds one value together with its key; larger ones are not stored. Zero: MaxBytes.
 	MaxItemBytes int64
+	// MaxItems bounds how many entries there are. Zero: as many as fit.
+	MaxItems int64
 	// KeyBytes returns how many bytes a key holds outside itself, as strings do. Nil: none.
 	KeyBytes func(K) int
 	// Hash returns a hash of a key, well spread over all its bits. Nil: one that fits any type, and takes its time for
@@ -45,6 +48,7 @@ type LRU[K comparable] struct {
 	seed     maphash.Seed
 	shards   []shard[K]
 	used     atomic.Int64 // bytes held or about to be held
+	count    atomic.Int64 // entries held or about to be held
 	stats    [MaxClasses]stats
 }
 
@@ -71,7 +75,7 @@ type entry[K comparable] struct {
 type stats struct {
 	items, valueBytes, totalBytes atomic.Int64
 	added, evicted, overflowed    atomic.Int64
-	_                             [16]byte
+	replaced, expired             atomic.Int64
 }
 
 // Stats says what has become of the entries of one class.
@@ -82,6 +86,8 @@ type Stats struct {
 	Added      int64 // ever stored
 	Evicted    int64 // given up to make room, or because their time was over
 	Overflowed int64 // not stored: too large, or no room to be had
+	Replaced   int64 // given up for another value of their key
+	Expired    int64 // of the evicted: asked for when their time was over
 }
 
 // NewLRU returns an empty cache.
@@ -96,6 +102,9 @@ func NewLRU[K comparable](cfg LRUConfig[K]) *LRU[K] {
 		cfg.Hash = maphash.Comparable[K]
 	}
 	n := min(max(cfg.MaxBytes/minShardBytes, 1), maxShards)
+	if cfg.MaxItems > 0 {
+		n = min(n, max(cfg.MaxItems/minShardItems, 1))
+	}
 	n = 1 << (bits.Len64(uint64(n)) - 1) // a power of two, rounding down
 	c := &LRU[K]{
 		cfg: cfg,
@@ -123,6 +132,7 @@ func (c *LRU[K]) Get(key K) ([]byte, bool) {
 		return nil, false
 	}
 	if e.expires != 0 && time.Now().UnixNano() >= e.expires {
+		c.stats[e.class].expired.Add(1)
 		c.drop(s, e, true)
 		return nil, false
 	}
@@ -158,6 +168,7 @@ func (c *LRU[K]) Set(class int, key K, value []byte, ttl time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.find(hash, key); other != nil {
+		c.stats[other.class].replaced.Add(1)
 		c.drop(s, other, false) // somebody was faster: the later one wins
 	}
 	s.insert(e)
@@ -183,6 +194,7 @@ func (c *LRU[K]) refresh(s *shard[K], hash uint64, key K, value []byte, expires 
 		s.touch(e)
 		return true
 	}
+	c.stats[e.class].replaced.Add(1)
 	c.drop(s, e, false)
 	return false
 }
@@ -208,6 +220,7 @@ func (c *LRU[K]) Stats(class int) Stats {
 	return Stats{
 		Items: st.items.Load(), ValueBytes: st.valueBytes.Load(), TotalBytes: st.totalBytes.Load(),
 		Added: st.added.Load(), Evicted: st.evicted.Load(), Overflowed: st.overflowed.Load(),
+		Replaced: st.replaced.Load(), Expired: st.expired.Load(),
 	}
 }
 
@@ -216,16 +229,17 @@ func (c *LRU[K]) shard(hash uint64) *shard[K] {
 	return &c.shards[(hash>>32)&uint64(len(c.shards)-1)]
 }
 
-// reserve takes bytes out of the budget and evicts until they are there. It fails when nothing is left to evict: all the
-// rest is reserved by others at this moment, or the cache is too small.
+// reserve takes the bytes and the place of an entry out of the budget and evicts until they are there. It fails when nothing
+// is left to evict: all the rest is reserved by others at this moment, or the cache is too small.
 func (c *LRU[K]) reserve(cost int64, hash uint64) bool {
-	used := c.used.Add(cost)
-	for used > c.cfg.MaxBytes {
+	c.used.Add(cost)
+	c.count.Add(1)
+	for c.used.Load() > c.cfg.MaxBytes || c.cfg.MaxItems > 0 && c.count.Load() > c.cfg.MaxItems {
 		if !c.evictOne(hash) {
 			c.used.Add(-cost)
+			c.count.Add(-1)
 			return false
 		}
-		used = c.used.Load()
 	}
 	return true
 }
@@ -250,6 +264,7 @@ func (c *LRU[K]) evictOne(hash uint64) bool {
 func (c *LRU[K]) drop(s *shard[K], e *entry[K], evicted bool) {
 	s.remove(e)
 	c.used.Add(-e.cost)
+	c.count.Add(-1)
 	st := &c.stats[e.class]
 	st.items.Add(-1)
 	st.valueBytes.Add(-int64(len(e.value)))

@@ -144,7 +144,45 @@ func TestLRUForgetsWhatIsOutOfDate(t *testing.T) {
 		_, ok = c.Get("long")
 		require.True(t, ok)
 		require.EqualValues(t, 1, c.Stats(0).Evicted)
+		require.EqualValues(t, 1, c.Stats(0).Expired)
 	})
+}
+
+func TestLRUHoldsNoMoreEntriesThanItMay(t *testing.T) {
+	t.Parallel()
+	c := NewLRU(LRUConfig[string]{MaxBytes: 1 << 30, MaxItems: 3})
+	for _, key := range []string{"a", "b", "c"} {
+		require.True(t, c.Set(0, key, []byte(key), 0))
+	}
+	require.True(t, c.Set(0, "a", []byte("other"), 0), "in its own place")
+	require.EqualValues(t, 1, c.Stats(0).Replaced)
+	require.True(t, c.Set(0, "d", nil, 0))
+	_, keys := held(t, c)
+	require.Len(t, keys, 3)
+	require.NotContains(t, keys, "b", "not used for longest")
+	require.EqualValues(t, 1, c.Stats(0).Evicted)
+
+	// Of several shards the bound is one for all, whoever comes at the same time.
+	c = NewLRU(LRUConfig[string]{MaxBytes: 1 << 30, MaxItems: 1000})
+	require.Len(t, c.shards, 8)
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 5000 {
+				c.Set(0, fmt.Sprint(g, i), nil, 0)
+			}
+		})
+	}
+	wg.Wait()
+	_, keys = held(t, c)
+	require.Len(t, keys, int(c.Stats(0).Items))
+	require.LessOrEqual(t, len(keys), 1000)
+	require.Greater(t, len(keys), 900)
+	for key := range keys {
+		c.Delete(key)
+	}
+	require.Zero(t, c.count.Load())
+	require.Zero(t, c.UsedBytes())
 }
 
 func TestLRUChainsKeysOfOneHash(t *testing.T) {

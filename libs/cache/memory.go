@@ -12,9 +12,12 @@ type Memory struct{ lru *LRU[string] }
 var _ Cache = (*Memory)(nil)
 
 // NewMemory returns an empty cache of at most maxBytes, with values (and their keys) of at most maxItemBytes.
-func NewMemory(maxBytes, maxItemBytes int64) *Memory {
+func NewMemory(maxBytes, maxItemBytes int64) *Memory { return NewMemoryOf(maxBytes, maxItemBytes, 0) }
+
+// NewMemoryOf is NewMemory for a cache of at most maxItems entries; 0 is as many as fit.
+func NewMemoryOf(maxBytes, maxItemBytes, maxItems int64) *Memory {
 	return &Memory{lru: NewLRU(LRUConfig[string]{
-		MaxBytes: maxBytes, MaxItemBytes: maxItemBytes,
+		MaxBytes: maxBytes, MaxItemBytes: maxItemBytes, MaxItems: maxItems,
 		KeyBytes: func(key string) int { return len(key) },
 	})}
 }

@@ -33,6 +33,8 @@ type Config struct {
 	AutoDiscovery bool `yaml:"auto_discovery"`
 	// Breaker is about storing.
 	Breaker remote.BreakerConfig `yaml:"set_async_circuit_breaker_config"`
+	// Observer is told of every operation; nil is none.
+	Observer remote.Observer `yaml:"-"`
 }
 
 // DefaultConfig returns all defaults; the addresses are missing.

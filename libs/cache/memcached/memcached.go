@@ -48,7 +48,7 @@ func New(cfg Config, logger *zap.Logger, reg prometheus.Registerer) (*Client, er
 	}
 	logger = logger.Named("memcached")
 	c := &Client{
-		cfg: cfg, logger: logger, metrics: remote.NewMetrics(reg, "thanos_memcached_"),
+		cfg: cfg, logger: logger, metrics: remote.NewMetrics(reg, "thanos_memcached_").Tell(cfg.Observer),
 		provider: discovery.NewProvider(discovery.Options{Logger: logger, Registerer: reg, MetricPrefix: "thanos_memcached_"}),
 		clusters: map[string][]string{},
 	}
@@ -212,6 +212,9 @@ func (c *Client) fetch(ctx context.Context, b batch) map[string]*memcache.Item {
 	}
 	return items
 }
+
+// Servers returns how many servers are known at the moment.
+func (c *Client) Servers() int { return len(*c.servers.Load()) }
 
 // Set stores a value some time later, see cache.Cache.
 func (c *Client) Set(key string, value []byte, ttl time.Duration) {

@@ -44,6 +44,8 @@ type Config struct {
 	MaxAsyncBufferSize  int                  `yaml:"max_async_buffer_size"`
 	MaxAsyncConcurrency int                  `yaml:"max_async_concurrency"`
 	Breaker             remote.BreakerConfig `yaml:"set_async_circuit_breaker_config"`
+	// Observer is told of every operation; nil is none.
+	Observer remote.Observer `yaml:"-"`
 }
 
 // TLSConfig is how TLS is spoken; the files are PEM.

@@ -58,7 +58,7 @@ func New(cfg Config, logger *zap.Logger, reg prometheus.Registerer) (*Client, er
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, logger: logger.Named("redis"), metrics: remote.NewMetrics(reg, "thanos_redis_"),
+		cfg: cfg, logger: logger.Named("redis"), metrics: remote.NewMetrics(reg, "thanos_redis_").Tell(cfg.Observer),
 		breaker: remote.NewBreaker(remote.ReadBreakerConfig()),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())

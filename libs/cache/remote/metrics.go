@@ -33,6 +33,17 @@ type Metrics struct {
 	operations        *prometheus.CounterVec
 	failures, skipped *prometheus.CounterVec
 	duration, size    *prometheus.HistogramVec
+	observer          Observer
+}
+
+// Observer is told of every operation when it has ended, for who has metrics of another name: [OpGet] or [OpSet], how long it
+// took, and why it failed, nil if it did not. It is called by many goroutines at once.
+type Observer func(op string, took time.Duration, err error)
+
+// Tell has an observer told as well; nil is none. It is called before the first operation.
+func (m *Metrics) Tell(o Observer) *Metrics {
+	m.observer = o
+	return m
 }
 
 // NewMetrics registers metrics with names that begin with the prefix. The registry may be nil; two caches of a process
@@ -82,8 +93,12 @@ func NewMetrics(reg prometheus.Registerer, prefix string) *Metrics {
 
 // Done counts an operation and what it moved.
 func (m *Metrics) Done(op string, start time.Time, bytes int, err error) {
+	took := time.Since(start)
 	m.operations.WithLabelValues(op).Inc()
-	m.duration.WithLabelValues(op).Observe(time.Since(start).Seconds())
+	m.duration.WithLabelValues(op).Observe(took.Seconds())
+	if m.observer != nil {
+		m.observer(op, took, err)
+	}
 	if err != nil {
 		m.failures.WithLabelValues(op, reason(err)).Inc()
 		return

@@ -24,11 +24,7 @@ func JSON(calls []Store, queued, took time.Duration) promtypes.Receipt {
 		}
 		s := store(calls[:n])
 		out.Stores = append(out.Stores, s)
-		out.Total.Series += s.Series
-		out.Total.Chunks += s.Chunks
-		out.Total.Samples += s.Samples
-		out.Total.Bytes += s.Bytes
-		out.Total.Frames += s.Frames
+		addCounts(&out.Total, s.ReceiptCounts)
 		out.Missing = append(out.Missing, missing(calls[:n])...)
 		calls = calls[n:]
 	}
@@ -105,39 +101,41 @@ func gateway(out *promtypes.ReceiptStore, g *Gateway) {
 		return
 	}
 	out.Blocks = append(out.Blocks, g.Blocks...)
-	add := func(sum **int64, n int64) {
-		if *sum == nil {
-			*sum = new(int64)
-		}
-		**sum += n
-	}
-	add(&out.CacheHits, g.CacheHits)
-	add(&out.CacheMisses, g.CacheMisses)
-	add(&out.BytesFetched, g.BytesFetched)
+	addOptional(&out.CacheHits, &g.CacheHits)
+	addOptional(&out.CacheMisses, &g.CacheMisses)
+	addOptional(&out.BytesFetched, &g.BytesFetched)
 }
 
-// missing joins the gaps of all calls to one store: what several selectors miss alike is said once.
+// missing is what all calls to one store leave open: what several selectors miss alike is said once.
 func missing(calls []Store) []promtypes.ReceiptMissing {
-	var gaps []Gap
-	for i := range calls {
-		gaps = append(gaps, calls[i].Gaps...)
-	}
-	slices.SortStableFunc(gaps, func(a, b Gap) int {
-		return cmp.Or(labels.Compare(a.Labels, b.Labels), cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime))
-	})
 	var out []promtypes.ReceiptMissing
-	for _, g := range gaps {
+	for i := range calls {
+		for _, g := range calls[i].Gaps {
+			out = append(out, promtypes.ReceiptMissing{
+				Address: g.Addr, Component: g.Component, Labels: g.Labels, MinTime: g.MinTime, MaxTime: g.MaxTime,
+				Reason: g.Reason, Covered: len(g.CoveredBy) > 0, CoveredBy: g.CoveredBy,
+			})
+		}
+	}
+	return joined(out)
+}
+
+// joined sorts by address, labels and time, and makes one of those that differ in nothing but the time and touch or overlap.
+func joined(list []promtypes.ReceiptMissing) []promtypes.ReceiptMissing {
+	slices.SortStableFunc(list, func(a, b promtypes.ReceiptMissing) int {
+		return cmp.Or(cmp.Compare(a.Address, b.Address), labels.Compare(a.Labels, b.Labels), cmp.Compare(a.MinTime, b.MinTime), cmp.Compare(a.MaxTime, b.MaxTime))
+	})
+	out := list[:0]
+	for _, m := range list {
 		if n := len(out); n > 0 {
 			last := &out[n-1]
-			if labels.Equal(last.Labels, g.Labels) && slices.Equal(last.CoveredBy, g.CoveredBy) && (g.MinTime <= last.MaxTime || g.MinTime == last.MaxTime+1) {
-				last.MaxTime = max(last.MaxTime, g.MaxTime)
+			if last.Address == m.Address && labels.Equal(last.Labels, m.Labels) && slices.Equal(last.CoveredBy, m.CoveredBy) &&
+				(m.MinTime <= last.MaxTime || m.MinTime == last.MaxTime+1) {
+				last.MaxTime = max(last.MaxTime, m.MaxTime)
 				continue
 			}
 		}
-		out = append(out, promtypes.ReceiptMissing{
-			Address: g.Addr, Component: g.Component, Labels: g.Labels, MinTime: g.MinTime, MaxTime: g.MaxTime,
-			Reason: g.Reason, Covered: len(g.CoveredBy) > 0, CoveredBy: g.CoveredBy,
-		})
+		out = append(out, m)
 	}
 	return out
 }

@@ -22,7 +22,7 @@ type Config struct {
 	TTL time.Duration
 	// Compress has entries stored by snappy.
 	Compress bool
-	// Items is the bound on the number of items that the configuration asks for; there is none here but that of bytes.
+	// Items bounds how many entries a cache in memory holds, besides the bound on their bytes; 0 does not.
 	Items int
 }
 
@@ -80,6 +80,9 @@ func ParseConfig(source string, text []byte) (Config, error) {
 		if err != nil {
 			return Config{}, err
 		}
+		if d.MaxItems < 0 {
+			return Config{}, fmt.Errorf("%s: config: max_size_items %d is negative", source, d.MaxItems)
+		}
 		cfg.Backend.Memory, cfg.TTL, cfg.Items = d.WithDefaults(), time.Duration(d.Validity), d.MaxItems
 	case backend.TypeMemcached:
 		start := memcachedDocument{Config: memcached.DefaultConfig(), Expiration: cache.Duration(defaultExpiration)}
@@ -107,18 +110,24 @@ func ParseConfig(source string, text []byte) (Config, error) {
 
 // Open returns the cache that the configuration describes; name is that of its metrics.
 func Open(name string, cfg Config, logger *zap.Logger, reg prometheus.Registerer) (*Cache, error) {
-	if cfg.Items > 0 {
-		logger.Warn("max_size_items has no effect: a response cache in memory is bounded by max_size", zap.String("cache", name))
-	}
-	if cfg.Backend.Type == backend.TypeInMemory {
+	switch cfg.Backend.Type {
+	case backend.TypeInMemory:
 		m := cfg.Backend.Memory.WithDefaults()
-		under := cache.NewMemory(int64(m.MaxSize), int64(m.MaxItemSize))
-		registerMemory(name, under, reg)
-		return New(name, under, cfg, logger, reg), nil
+		under := cache.NewMemoryOf(int64(m.MaxSize), int64(m.MaxItemSize), int64(cfg.Items))
+		c := New(name, under, cfg, logger, reg)
+		registerMemory(name, under, c.metrics, reg)
+		return c, nil
+	case backend.TypeMemcached:
+		cfg.Backend.Memcached.Observer = observeMemcached(name, reg)
+	case backend.TypeRedis:
+		cfg.Backend.Redis.Observer = observeRedis(name, reg)
 	}
 	under, err := backend.Open(name, cfg.Backend, logger, reg)
 	if err != nil {
 		return nil, fmt.Errorf("open response cache %s: %w", name, err)
+	}
+	if servers, ok := under.(interface{ Servers() int }); ok {
+		registerServers(name, servers.Servers, reg)
 	}
 	return New(name, under, cfg, logger, reg), nil
 }

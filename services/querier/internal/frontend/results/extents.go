@@ -21,16 +21,35 @@ const maxExtents = 32
 
 // Find returns what of r the entry knows and the ranges that it does not, each ascending. r is on the steps of the entry.
 func (e Entry) Find(r plan.Range) (known []Extent, gaps []plan.Range, err error) {
-	at, last := r.Start, r.Last()
+	return e.find(r, r.Step)
+}
+
+// Sample is Find for an entry whose steps are step apart, which divides the step of r; r begins on one of them. Of what the entry
+// knows every so manieth point is taken. Extents with notes are passed over: a note may be about a step that is not one of r's.
+func (e Entry) Sample(r plan.Range, step int64) (known []Extent, gaps []plan.Range, err error) {
+	return e.find(r, step)
+}
+
+func (e Entry) find(r plan.Range, step int64) (known []Extent, gaps []plan.Range, err error) {
+	at, last, every := r.Start, r.Last(), int64(0)
+	if step != r.Step {
+		every = r.Step
+	}
 	for _, x := range e {
 		start, end := max(x.Start, at), min(x.End, last)
-		if start > end || at > last {
+		if start > end || at > last || every > 0 && len(x.Answer.Warnings)+len(x.Answer.Infos) > 0 {
+			continue
+		}
+		// To the steps of r.
+		start = r.Start + (start-r.Start+r.Step-1)/r.Step*r.Step
+		end = r.Start + (end-r.Start)/r.Step*r.Step
+		if start > end {
 			continue
 		}
 		if start > at {
 			gaps = append(gaps, plan.Range{Start: at, End: start - r.Step, Step: r.Step})
 		}
-		cut, err := x.Answer.Cut(start, end, 0)
+		cut, err := x.Answer.Cut(start, end, every)
 		if err != nil {
 			return nil, nil, err
 		}

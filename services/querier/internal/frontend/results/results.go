@@ -36,6 +36,18 @@ func New(name string, under cache.Cache, cfg Config, logger *zap.Logger, reg pro
 
 // Get returns what is known under each of the keys, in their order.
 func (c *Cache) Get(ctx context.Context, keys []string) []Entry {
+	out, hits := c.get(ctx, keys)
+	c.metrics.asked(len(keys), hits)
+	return out
+}
+
+// Try is Get for keys under which something of use may lie by luck: what is not there is no miss.
+func (c *Cache) Try(ctx context.Context, keys []string) []Entry {
+	out, _ := c.get(ctx, keys)
+	return out
+}
+
+func (c *Cache) get(ctx context.Context, keys []string) (out []Entry, hits int) {
 	short := make([]string, len(keys))
 	for i, k := range keys {
 		short[i] = shorten(k)
@@ -43,8 +55,7 @@ func (c *Cache) Get(ctx context.Context, keys []string) []Entry {
 	begin := time.Now()
 	values := c.under.Get(ctx, short)
 	c.metrics.took.Observe(time.Since(begin).Seconds())
-	c.metrics.fetched.Add(float64(len(keys)))
-	out := make([]Entry, len(keys))
+	out = make([]Entry, len(keys))
 	for i, v := range values {
 		if v == nil {
 			continue
@@ -56,10 +67,10 @@ func (c *Cache) Get(ctx context.Context, keys []string) []Entry {
 			c.logger.Debug("cached answer is not used", zap.Error(err))
 			continue
 		}
-		c.metrics.hits.Inc()
+		hits++
 		out[i] = e
 	}
-	return out
+	return out, hits
 }
 
 // Put keeps e under key, if there is room.

@@ -77,11 +77,20 @@ func (f *Frontend) lookUp(ctx context.Context, x *ranges, cuts []plan.Range) ([]
 			parts[i].entry, known, gaps = nil, nil, []plan.Range{cut}
 		}
 		parts[i].known = known
-		for _, g := range gaps {
-			parts[i].gaps = append(parts[i].gaps, gap{Range: g, shards: make([]*piece, len(x.shards))})
-		}
+		parts[i].gaps = x.gaps(gaps)
+	}
+	if x.cached {
+		f.finer(ctx, x, parts)
 	}
 	return parts, nil
+}
+
+// gaps returns ranges that nobody has been asked for yet.
+func (x *ranges) gaps(list []plan.Range) (out []gap) {
+	for _, r := range list {
+		out = append(out, gap{Range: r, shards: make([]*piece, len(x.shards))})
+	}
+	return out
 }
 
 // fill asks the querier for all gaps.
@@ -96,7 +105,7 @@ func (f *Frontend) fill(ctx context.Context, x *ranges, parts []*part) error {
 					if ctx.Err() != nil {
 						return context.Cause(ctx)
 					}
-					got, err := fetch(ctx, f.ranged, x.request(f.rangeForm(x, one.Range, shard)))
+					got, err := f.fetch(ctx, f.ranged, x.call, f.rangeForm(x, one.Range, shard))
 					one.shards[k] = got
 					return err
 				})
@@ -106,9 +115,9 @@ func (f *Frontend) fill(ctx context.Context, x *ranges, parts []*part) error {
 	return g.Wait()
 }
 
-// fetch asks the querier and reads its answer. An answer that says no is a [refusal].
-func fetch(ctx context.Context, caller downstream.Caller, r *downstream.Request) (*piece, error) {
-	reply, err := caller.Call(ctx, r)
+// fetch asks the querier for a part of c and reads its answer. An answer that says no is a [refusal].
+func (f *Frontend) fetch(ctx context.Context, caller downstream.Caller, c *call, form url.Values) (*piece, error) {
+	reply, err := f.ask(ctx, caller, c, form)
 	if err != nil {
 		return nil, err
 	}
@@ -206,15 +215,11 @@ func (f *Frontend) keep(p *part, fresh []results.Extent, step int64) error {
 // rangeKey is what has to be equal for one answer to serve for another: all that decides on values, and the interval.
 func (f *Frontend) rangeKey(x *ranges, cut plan.Range) string {
 	q := x.query
-	resolution := x.resolution
-	if resolution == "" {
-		resolution = q.MaxSourceResolution.String()
-	}
 	phase := cut.Start % cut.Step
 	return f.key(x.call, "range", x.text,
 		strconv.FormatInt(cut.Step, 10), strconv.FormatInt(phase, 10),
 		strconv.FormatInt(x.interval, 10), strconv.FormatInt(plan.Bucket(cut.Start, x.interval), 10),
-		resolution, q.LookbackDelta.String(), string(q.Engine),
+		plan.ResolutionClass(x.resolution), q.LookbackDelta.String(), string(q.Engine),
 		strconv.FormatBool(q.Dedup), strconv.FormatBool(q.PartialResponse),
 		sorted(q.ReplicaLabels), sorted(x.form.Values["storeMatch[]"]))
 }
@@ -250,7 +255,7 @@ func sortedAsIs(list []string) string {
 
 // verbatim passes a request on and its answer back.
 func (f *Frontend) verbatim(ctx context.Context, caller downstream.Caller, c *call, form url.Values) (*outcome, error) {
-	reply, err := caller.Call(ctx, c.request(form))
+	reply, err := f.ask(ctx, caller, c, form)
 	if err != nil {
 		return nil, err
 	}

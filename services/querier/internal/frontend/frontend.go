@@ -155,7 +155,7 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	code := f.respond(w, c, out, err)
 	took := f.deps.Now().Sub(begin)
 	f.metrics.observe(op, code, took)
-	f.logSlow(c, out, code, took)
+	f.logSlow(c, out, err, code, took)
 }
 
 type serveFunc func(ctx context.Context, c *call) (*outcome, error)
@@ -199,6 +199,8 @@ type call struct {
 	start, end time.Time
 	// statsAsked tells that the client wants statistics itself.
 	statsAsked bool
+	// bills are kept where slow requests are logged.
+	bills bills
 }
 
 func (f *Frontend) serve(ctx context.Context, c *call, serve serveFunc) (*outcome, error) {

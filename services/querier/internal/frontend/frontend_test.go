@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/promontory-io/promontory/libs/promapi/promtypes"
 	"github.com/promontory-io/promontory/services/querier/internal/frontend/fair"
 	"github.com/promontory-io/promontory/services/querier/internal/frontend/plan"
 )
@@ -197,6 +198,71 @@ func TestFailuresOfTheQuerierAreTriedAgainAndItsRefusalsPassedOn(t *testing.T) {
 	require.Equal(t, http.StatusBadGateway, w.Code)
 	require.Contains(t, w.Body.String(), "malformed answer")
 	require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+}
+
+func TestEachKindOfCallIsTriedAsOftenAsItsOwnSettingSays(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.cfg.Range.Intervals, h.cfg.Labels.Interval = plan.Intervals{}, 0
+	h.cfg.Range.Tries, h.cfg.Instant.Tries, h.cfg.Labels.Tries = 1, 2, 3
+	h.build()
+	h.up.fault(func(w http.ResponseWriter, _ *http.Request) bool {
+		http.Error(w, "down", http.StatusBadGateway)
+		return true
+	})
+	for path, tries := range map[string]int{"query_range": 1, "query": 2, "labels": 3, "label/job/values": 3, "series": 3} {
+		w := ask(t, h.fe, path, "query", "up", "match[]", "up", "start", "0", "end", "60", "step", "60")
+		require.Equal(t, http.StatusBadGateway, w.Code)
+		require.Len(t, h.up.taken(), tries, path)
+	}
+}
+
+func TestNoMorePartsRunAtOnceThanMay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.cfg.Range.Parallelism, h.cfg.Labels.Parallelism = 2, 3
+	h.build()
+	for path, most := range map[string]int{"query_range": 2, "labels": 3} {
+		var mu sync.Mutex
+		running, seen := 0, 0
+		full := make(chan struct{})
+		h.up.fault(func(http.ResponseWriter, *http.Request) bool {
+			mu.Lock()
+			running++
+			if seen = max(seen, running); running == most {
+				select {
+				case <-full:
+				default:
+					close(full)
+				}
+			}
+			mu.Unlock()
+			<-full // so many do run at once
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return false
+		})
+		w := ask(t, h.fe, path, "query", "requests_total", "start", "0", "end", "14400", "step", "60")
+		require.Equal(t, http.StatusOK, w.Code)
+		require.Equal(t, most, seen, path)
+	}
+}
+
+func TestPartialResponseIsThatOfItsKindOfCall(t *testing.T) {
+	t.Parallel()
+	for _, ofLabels := range []bool{false, true} {
+		h := newHouse(t)
+		h.cfg.SetPartial, h.cfg.Defaults.PartialResponse, h.cfg.Labels.PartialResponse = true, !ofLabels, ofLabels
+		h.build()
+		for path, want := range map[string]bool{"query_range": !ofLabels, "query": !ofLabels, "labels": ofLabels, "series": ofLabels} {
+			params := []string{"query", "up", "match[]", "up", "start", "0", "end", "60", "step", "60"}
+			ask(t, h.fe, path, params...)
+			require.Equal(t, fmt.Sprint(want), h.up.taken()[0].URL.Query().Get("partial_response"), path)
+			ask(t, h.fe, path, append(params, "partial_response", fmt.Sprint(!want))...)
+			require.Equal(t, fmt.Sprint(!want), h.up.taken()[0].URL.Query().Get("partial_response"), "%s: the request says so", path)
+		}
+	}
 }
 
 func TestAQuerierThatHangsEndsWithTheRequest(t *testing.T) {
@@ -456,6 +522,99 @@ func TestSlowQueriesAreLoggedWithWhatExplainsThem(t *testing.T) {
 		}
 		require.NotContains(t, fmt.Sprint(fields), "secret")
 	}
+}
+
+func TestSlowQueriesAreLoggedWithTheReceiptsOfTheirParts(t *testing.T) {
+	t.Parallel()
+	bill := func(coverage string) string {
+		missing := ""
+		if coverage != promtypes.CoverageComplete {
+			missing = `{"address":"a:1","component":"store","labels":{"replica":"a"},"minTime":0,"maxTime":10,"reason":"gone","covered":false}`
+		}
+		return `{"version":1,"coverage":"` + coverage + `","total":{"series":2},"stores":[{"address":"a:1","state":"answered","series":2,"requests":1}],"missing":[` + missing + `]}`
+	}
+	data := `{"status":"success","data":{"resultType":"matrix","result":[]}`
+	slow := func() (*house, *observer.ObservedLogs) {
+		h := newHouse(t).cached()
+		core, logs := observer.New(zap.InfoLevel)
+		h.cfg.SlowerThan, h.deps.Logger = -1, zap.New(core)
+		return h.build(), logs
+	}
+	last := func(logs *observer.ObservedLogs) map[string]any {
+		all := logs.FilterMessage("slow query").All()
+		return all[len(all)-1].ContextMap()
+	}
+	h, logs := slow()
+	h.up.fault(func(w http.ResponseWriter, r *http.Request) bool {
+		require.Equal(t, "true", r.URL.Query().Get("receipt"))
+		if r.URL.Query().Get("start") == "1800" {
+			w.Header().Set("Cache-Control", "no-store")
+			fmt.Fprint(w, data+`,"receipt":`+bill(promtypes.CoverageIncomplete)+"}")
+			return true
+		}
+		fmt.Fprint(w, data+`,"receipt":`+bill(promtypes.CoverageComplete)+"}")
+		return true
+	})
+	w := ask(t, h.fe, "query_range", hour()...)
+	require.NotContains(t, w.Body.String(), "receipt", "the client has not asked for it")
+	fields := last(logs)
+	for name, want := range map[string]any{
+		"query": "requests_total", "start": "0", "end": "3600", "step": "60", "tenant": "default-tenant", "coverage": promtypes.CoverageIncomplete,
+	} {
+		require.Equal(t, want, fields[name], name)
+	}
+	require.Contains(t, fields, "took")
+	sum := fields["receipt"].(*promtypes.Receipt)
+	require.EqualValues(t, 6, sum.Total.Series)
+	require.Equal(t, 3, sum.Stores[0].Requests)
+	require.Len(t, sum.Missing, 1)
+
+	// Two of three parts come from the cache now, all of them at the third time.
+	ask(t, h.fe, "query_range", hour()...)
+	require.Equal(t, promtypes.CoverageIncomplete, last(logs)["coverage"])
+	require.EqualValues(t, 2, last(logs)["cached_parts"])
+	h.up.fault(func(w http.ResponseWriter, _ *http.Request) bool {
+		fmt.Fprint(w, data+"}")
+		return true
+	})
+	ask(t, h.fe, "query_range", hour()...)
+	require.NotContains(t, last(logs), "coverage", "the querier knows of no receipts")
+	ask(t, h.fe, "query_range", hour()...)
+	require.Equal(t, promtypes.CoverageComplete, last(logs)["coverage"])
+	require.NotContains(t, last(logs), "receipt")
+
+	// Whoever asks gets it, and failures have one.
+	h.up.fault(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		fmt.Fprint(w, `{"status":"error","errorType":"execution","error":"store a:1 is gone","receipt":`+bill(promtypes.CoverageIncomplete)+"}")
+		return true
+	})
+	w = ask(t, h.fe, "query", "query", "up", "receipt", "true")
+	require.Contains(t, w.Body.String(), `"receipt":{"version":1`)
+	w = ask(t, h.fe, "query", "query", "up")
+	require.JSONEq(t, `{"status":"error","errorType":"execution","error":"store a:1 is gone"}`, w.Body.String())
+	fields = last(logs)
+	require.Equal(t, "store a:1 is gone", fields["error"])
+	require.Equal(t, promtypes.CoverageIncomplete, fields["coverage"])
+	w = ask(t, h.fe, "series", "start", "0", "end", "10", "match[]", "up", "match[]", "down", "receipt", "perhaps")
+	require.Equal(t, http.StatusUnprocessableEntity, w.Code)
+	require.Equal(t, "up, down", last(logs)["query"])
+	ask(t, h.fe, "query_range", "query", "up", "start", "x")
+	require.Contains(t, last(logs)["error"], "'start'")
+
+	// Who asks is named by the header that says so.
+	h.cfg.UserHeader = "X-User"
+	h.build()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/query?query=up", nil)
+	r.Header.Set("X-User", "grafana")
+	r.SetBasicAuth("proxy", "secret")
+	h.fe.ServeHTTP(httptest.NewRecorder(), r)
+	require.Equal(t, "grafana", last(logs)["remote_user"])
+
+	// Without the log nobody is asked for a receipt.
+	h = newHouse(t).build()
+	ask(t, h.fe, "query_range", hour()...)
+	require.Empty(t, h.up.taken()[0].URL.Query().Get("receipt"))
 }
 
 func TestMetricsHaveTheNamesThatDashboardsRead(t *testing.T) {

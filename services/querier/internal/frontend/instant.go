@@ -42,7 +42,7 @@ func (f *Frontend) query(ctx context.Context, c *call) (*outcome, error) {
 			form.Set("shard_info", info)
 		}
 		g.Go(func() (err error) {
-			pieces[i], err = fetch(ctx, f.instant, c.request(form))
+			pieces[i], err = f.fetch(ctx, f.instant, c, form)
 			return err
 		})
 	}

@@ -74,7 +74,7 @@ func (f *Frontend) labelCall(ctx context.Context, c *call) (*outcome, error) {
 		}
 		g.Go(func() error {
 			form := c.with(append(slices.Clone(pairs), "start", seconds(cut.Start), "end", seconds(cut.End))...)
-			got, err := fetch(gctx, f.labels, c.request(form))
+			got, err := f.fetch(gctx, f.labels, c, form)
 			if err != nil {
 				return err
 			}

@@ -11,7 +11,7 @@ import (
 // metrics are named as dashboards of query frontends have them.
 type metrics struct {
 	queries, split, sharded *prometheus.CounterVec
-	extra                   prometheus.Counter
+	extra, finer            prometheus.Counter
 	retries                 prometheus.Histogram
 	took                    *prometheus.HistogramVec
 }
@@ -30,6 +30,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"shardable", "tripperware"}),
 		extra: f.NewCounter(prometheus.CounterOpts{
 			Name: "thanos_frontend_downsampled_extra_queries_total", Help: "Queries asked again for coarser data where the beginning was missing.",
+		}),
+		finer: f.NewCounter(prometheus.CounterOpts{
+			Name: "promontory_frontend_finer_answers_total", Help: "Parts of range queries that were taken from cached answers at shorter steps.",
 		}),
 		retries: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "cortex_query_frontend_retries", Help: "How often requests to the querier were tried again.", Buckets: []float64{0, 1, 2, 3, 4, 5},

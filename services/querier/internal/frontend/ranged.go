@@ -18,8 +18,9 @@ type ranges struct {
 	query *promapi.RangeQuery
 	// text is the expression, with the ends of the range put in for start() and end().
 	text string
-	// resolution is what max_source_resolution says; empty leaves it as the client has it.
-	resolution string
+	// resolution is that of the query, or the coarser one that is asked for in its place where coarser is set.
+	resolution time.Duration
+	coarser    bool
 	interval   int64
 	shards     []string
 	// cached tells that parts may be kept and taken, fresh up to when.
@@ -46,7 +47,7 @@ func (f *Frontend) queryRange(ctx context.Context, c *call) (*outcome, error) {
 	if f.cfg.Range.Align {
 		r = r.Align()
 	}
-	x := &ranges{call: c, query: q, text: q.Query, interval: f.cfg.Range.Intervals.For(r)}
+	x := &ranges{call: c, query: q, text: q.Query, resolution: q.MaxSourceResolution, interval: f.cfg.Range.Intervals.For(r)}
 	expr, err := f.deps.Parse(q.Query)
 	if err != nil || whole(&q.QueryOptions, c.form) {
 		// Where the expression is wrong the querier says so.
@@ -89,7 +90,7 @@ func (f *Frontend) coarser(ctx context.Context, x *ranges, r plan.Range, out *ou
 		}
 		f.metrics.extra.Inc()
 		again := *x
-		again.resolution = strconv.FormatInt(int64(resolution/time.Second), 10)
+		again.resolution, again.coarser = resolution, true
 		more, err := f.evaluate(ctx, &again, missing)
 		if err != nil {
 			return nil, err
@@ -113,8 +114,8 @@ func (f *Frontend) rangeForm(x *ranges, r plan.Range, shard string) map[string][
 	if shard != "" {
 		pairs = append(pairs, "shard_info", shard)
 	}
-	if x.resolution != "" {
-		pairs = append(pairs, "max_source_resolution", x.resolution)
+	if x.coarser {
+		pairs = append(pairs, "max_source_resolution", strconv.FormatInt(int64(x.resolution/time.Second), 10))
 	}
 	if f.cfg.SetPartial {
 		pairs = append(pairs, "partial_response", strconv.FormatBool(x.query.PartialResponse))

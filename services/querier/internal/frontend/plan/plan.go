@@ -104,3 +104,34 @@ func Window(start, end, interval, grid, fresh int64) []Range {
 	}
 	return parts
 }
+
+// Finer returns the steps, in milliseconds and from long to short, at which people look at data and that divide step: at each
+// of its times a query has the same value whatever its step is, so answers at these steps hold one at step.
+func Finer(step int64) (out []int64) {
+	const second, minute, hour = int64(1000), 60 * int64(1000), 3600 * int64(1000)
+	for _, s := range []int64{
+		12 * hour, 6 * hour, 3 * hour, 2 * hour, hour, 30 * minute, 20 * minute, 15 * minute, 10 * minute, 5 * minute, 2 * minute, minute,
+		30 * second, 20 * second, 15 * second, 10 * second, 5 * second, 2 * second, second,
+	} {
+		if s < step && step%s == 0 {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// ResolutionClass names what a querier makes of max_source_resolution: which data it may be served and how far it looks back at
+// least. Of two resolutions of one class the answers are equal.
+func ResolutionClass(resolution time.Duration) string {
+	switch {
+	case resolution <= 0:
+		return "raw"
+	case resolution < 5*time.Minute:
+		return "under 5m"
+	case resolution == 5*time.Minute:
+		return "5m"
+	case resolution < time.Hour:
+		return "under 1h"
+	}
+	return "1h"
+}

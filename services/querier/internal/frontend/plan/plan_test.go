@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
+
+	"github.com/promontory-io/promontory/libs/downsample"
 )
 
 func TestRangesAreRoundedDownToTheStep(t *testing.T) {
@@ -166,4 +168,43 @@ func TestExpressionsAreDividedByWhatTheirPartsAgreeOn(t *testing.T) {
 	require.Equal(t, []string{
 		`{"shard_index":0,"total_shards":2,"by":true,"labels":["job"]}`, `{"shard_index":1,"total_shards":2,"by":true,"labels":["job"]}`,
 	}, Sharding{By: true, Labels: []string{"job"}}.Infos(2))
+}
+
+func TestShorterStepsDivideLongerOnes(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []int64{30_000, 20_000, 15_000, 10_000, 5_000, 2_000, 1_000}, Finer(60_000))
+	require.Equal(t, []int64{1_000}, Finer(97_000))
+	require.Empty(t, Finer(1_000))
+	require.Empty(t, Finer(1_500))
+	require.Equal(t, int64(43_200_000), Finer(86_400_000)[0])
+}
+
+func TestResolutionsOfOneClassMeanTheSame(t *testing.T) {
+	t.Parallel()
+	levels := []time.Duration{0, 5 * time.Minute, time.Hour}
+	meaning := func(d, lookback, reach time.Duration) []any {
+		out := []any{downsample.Lookback(lookback, d)}
+		for _, function := range []string{"", "rate"} {
+			asked := downsample.CapResolution(d, function, reach)
+			for _, l := range levels {
+				out = append(out, l <= asked)
+			}
+		}
+		return out
+	}
+	random := rand.New(rand.NewPCG(3, 4))
+	seen := map[string][]time.Duration{}
+	for range 5000 {
+		d := time.Duration(random.Int64N(int64(2 * time.Hour)))
+		if random.IntN(2) == 0 {
+			d = []time.Duration{0, 1, time.Second, 5*time.Minute - 1, 5 * time.Minute, 5*time.Minute + 1, time.Hour - 1, time.Hour, time.Hour + 1}[random.IntN(9)]
+		}
+		class := ResolutionClass(d)
+		seen[class] = append(seen[class], d)
+		lookback, reach := time.Duration(random.Int64N(int64(2*time.Hour))), time.Duration(random.Int64N(int64(3*time.Hour)))
+		for _, other := range seen[class][:min(len(seen[class]), 20)] {
+			require.Equal(t, meaning(other, lookback, reach), meaning(d, lookback, reach), "%s and %s", other, d)
+		}
+	}
+	require.Len(t, seen, 5)
 }

@@ -110,16 +110,22 @@ func newFrontend(cfg Config, p *service.Process, source tenancy.Source, deps fro
 	if err != nil {
 		return nil, nil, err
 	}
+	deps.Logger, deps.Registerer = p.Logger, p.Registry
+	deps.Queue = fair.New(c.MaxConcurrent, c.MaxOutstanding, p.Registry)
+	deps.RangeCache, deps.LabelsCache = caches[0], caches[1]
+	return frontend.New(frontendConfig(cfg, source, alone), deps), caches.close, nil
+}
+
+// frontendConfig is what flags say about the frontend, be it alone or a part of the querier.
+func frontendConfig(cfg Config, source tenancy.Source, alone bool) frontend.Config {
+	c := &cfg.Frontend
 	defaults := apiDefaults(cfg)
 	var keyHeaders []string
 	if alone {
 		defaults.PartialResponse = c.RangePartialResponse
 		keyHeaders = c.ForwardHeaders
 	}
-	deps.Logger, deps.Registerer = p.Logger, p.Registry
-	deps.Queue = fair.New(c.MaxConcurrent, c.MaxOutstanding, p.Registry)
-	deps.RangeCache, deps.LabelsCache = caches[0], caches[1]
-	return frontend.New(frontend.Config{
+	return frontend.Config{
 		Range: frontend.RangeConfig{
 			Align: c.Align, Downsampled: c.RequestDownsampled,
 			Intervals: plan.Intervals{Static: c.SplitInterval, Min: c.MinSplitInterval, Max: c.MaxSplitInterval, Shards: c.HorizontalShards},
@@ -133,7 +139,7 @@ func newFrontend(cfg Config, p *service.Process, source tenancy.Source, deps fro
 		VerticalShards: c.VerticalShards, SlowerThan: c.SlowerThan, ForceStats: c.ForceStats,
 		OrgHeaders: c.OrgHeaders, KeyHeaders: keyHeaders, UserHeader: c.UserHeader, MaxBytes: c.MaxResponseBytes,
 		Defaults: defaults, SetPartial: alone, Tenancy: source,
-	}, deps), caches.close, nil
+	}
 }
 
 // apiDefaults is what holds for requests that do not say otherwise.

@@ -111,15 +111,5 @@ func bindRemoved(fs *pflag.FlagSet) {
 	for _, name := range []string{"rule", "target", "metadata", "exemplar"} {
 		flags.Removed(fs, name, advice)
 	}
-	flags.Removed(fs, "log.request.decision", "use --request.logging-config")
-	flags.Removed(fs, "cluster.address", "peers are not found by gossip any more")
-	flags.Removed(fs, "cluster.advertise-address", "peers are not found by gossip any more")
-	flags.Removed(fs, "cluster.peers", "peers are not found by gossip any more")
-	for _, name := range []string{
-		"cluster.gossip-interval", "cluster.pushpull-interval", "cluster.refresh-interval", "cluster.secret-key",
-		"cluster.network-type", "grpc-advertise-address", "http-advertise-address",
-	} {
-		flags.Removed(fs, name, "peers are not found by gossip any more")
-	}
-	flags.RemovedBool(fs, "cluster.disable", "peers are not found by gossip any more")
+	flags.RemovedEverywhere(fs)
 }

@@ -136,16 +136,7 @@ func (c *Config) bindUploads(fs *pflag.FlagSet) {
 
 // bindRemoved binds what older manifests may still carry.
 func bindRemoved(fs *pflag.FlagSet) {
-	const gossip = "peers are not found by gossip any more"
-	for _, name := range []string{
-		"cluster.address", "cluster.advertise-address", "cluster.peers", "cluster.gossip-interval",
-		"cluster.pushpull-interval", "cluster.refresh-interval", "cluster.secret-key", "cluster.network-type",
-		"grpc-advertise-address", "http-advertise-address",
-	} {
-		flags.Removed(fs, name, gossip)
-	}
-	flags.RemovedBool(fs, "cluster.disable", gossip)
-	flags.Removed(fs, "log.request.decision", "use --request.logging-config")
+	flags.RemovedEverywhere(fs)
 	flags.Removed(fs, "receive.connection-pool-size", "use transport_config of --prometheus.http-client")
 	flags.Removed(fs, "receive.connection-pool-size-per-host", "use transport_config of --prometheus.http-client")
 }

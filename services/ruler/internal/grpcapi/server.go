@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/libs/storeapi/rulefilter"
 	"github.com/promontory-io/promontory/libs/tsdbstore"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/proto/gen/thanos/info"
@@ -100,7 +101,7 @@ type rulesServer struct {
 
 // Rules sends one frame per group, sorted by file and name.
 func (s *rulesServer) Rules(req *thanos.RulesRequest, stream grpc.ServerStreamingServer[thanos.RulesResponse]) error {
-	filter, err := view.NewFilter(req)
+	filter, err := rulefilter.New(req)
 	if err != nil {
 		return storeapi.ToStatus(err)
 	}

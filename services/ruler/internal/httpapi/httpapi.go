@@ -12,6 +12,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/libs/storeapi/rulefilter"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/ruler/internal/evaluate"
 	"github.com/promontory-io/promontory/services/ruler/internal/gaps"
@@ -83,7 +84,7 @@ func (a *api) handle(e endpoint) http.Handler {
 }
 
 func (a *api) groups(req *thanos.RulesRequest) ([]*thanos.RuleGroup, error) {
-	filter, err := view.NewFilter(req)
+	filter, err := rulefilter.New(req)
 	if err != nil {
 		return nil, err
 	}

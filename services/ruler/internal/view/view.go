@@ -7,66 +7,22 @@ import (
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/rules"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/promontory-io/promontory/libs/rulefile"
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/libs/storeapi/rulefilter"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/ruler/internal/evaluate"
 )
 
-// Filter is a request's restrictions; what is empty restricts nothing.
-type Filter struct {
-	kind                 thanos.RulesRequest_Type
-	names, groups, files []string
-	selectors            [][]*labels.Matcher
-}
-
-// NewFilter returns the filter of a request. Errors are storeapi.ErrInvalid.
-func NewFilter(req *thanos.RulesRequest) (*Filter, error) {
-	f := &Filter{kind: req.GetType(), names: req.GetRuleName(), groups: req.GetRuleGroup(), files: req.GetFile()}
-	if _, ok := thanos.RulesRequest_Type_name[int32(f.kind)]; !ok {
-		return nil, storeapi.Invalidf("unknown type of rules %d", f.kind)
-	}
-	for _, text := range req.GetMatcherString() {
-		ms, err := parser.ParseMetricSelector(text)
-		if err != nil {
-			return nil, storeapi.Invalidf("matcher of rules %q: %v", text, err)
-		}
-		f.selectors = append(f.selectors, ms)
-	}
-	return f, nil
-}
-
-func allows(list []string, s string) bool { return len(list) == 0 || slices.Contains(list, s) }
-
-// rule reports whether a rule of that kind and name is wanted; lset has the external labels.
-func (f *Filter) rule(kind thanos.RulesRequest_Type, name string, lset labels.Labels) bool {
-	if f.kind != thanos.RulesRequest_ALL && f.kind != kind || !allows(f.names, name) {
-		return false
-	}
-	return len(f.selectors) == 0 || slices.ContainsFunc(f.selectors, func(ms []*labels.Matcher) bool {
-		for _, m := range ms {
-			value := lset.Get(m.Name)
-			if strings.Contains(value, "{{") {
-				value = "" // a template has no value before it is evaluated
-			}
-			if !m.Matches(value) {
-				return false
-			}
-		}
-		return true
-	})
-}
-
 // Groups returns the groups that the filter lets through. Groups that it empties are still there.
-func Groups(groups []evaluate.Group, external labels.Labels, filter *Filter) []*thanos.RuleGroup {
+func Groups(groups []evaluate.Group, external labels.Labels, filter *rulefilter.Filter) []*thanos.RuleGroup {
 	ext := storeapi.NewExtender(external, nil)
 	var out []*thanos.RuleGroup
 	for _, g := range groups {
-		if !allows(filter.groups, g.Name()) || !allows(filter.files, g.File()) {
+		if !filter.Group(g.Name(), g.File()) {
 			continue
 		}
 		wire := &thanos.RuleGroup{
@@ -78,11 +34,11 @@ func Groups(groups []evaluate.Group, external labels.Labels, filter *Filter) []*
 			lset := ext.Extend(r.Labels())
 			switch r := r.(type) {
 			case *rules.AlertingRule:
-				if filter.rule(thanos.RulesRequest_ALERT, r.Name(), lset) {
+				if filter.Rule(thanos.RulesRequest_ALERT, r.Name(), lset) {
 					wire.Rules = append(wire.Rules, &thanos.Rule{Result: &thanos.Rule_Alert{Alert: alert(r, lset, g.Strategy)}})
 				}
 			case *rules.RecordingRule:
-				if filter.rule(thanos.RulesRequest_RECORD, r.Name(), lset) {
+				if filter.Rule(thanos.RulesRequest_RECORD, r.Name(), lset) {
 					wire.Rules = append(wire.Rules, &thanos.Rule{Result: &thanos.Rule_Recording{Recording: recording(r, lset)}})
 				}
 			}

@@ -252,14 +252,6 @@ func TestRulesAreFilteredWithTheirExternalLabels(t *testing.T) {
 	require.ErrorContains(t, err, `{cluster=`)
 }
 
-func TestLabelsThatAreTemplatesCountAsAbsent(t *testing.T) {
-	t.Parallel()
-	f, err := newRuleFilter(&thanos.RulesRequest{MatcherString: []string{`{team="x",owner=""}`}})
-	require.NoError(t, err)
-	require.True(t, f.rule(thanos.RulesRequest_ALERT, "a", labels.FromStrings("team", "x", "owner", "{{ $labels.owner }}")))
-	require.False(t, f.rule(thanos.RulesRequest_ALERT, "a", labels.FromStrings("team", "x", "owner", "me")))
-}
-
 func TestExemplarsCarryExternalLabels(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, storeapi.Limits{})

@@ -1,17 +1,16 @@
 package grpcapi
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql/parser"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/promontory-io/promontory/libs/promapi/promclient"
 	"github.com/promontory-io/promontory/libs/promapi/promtypes"
 	"github.com/promontory-io/promontory/libs/storeapi"
+	"github.com/promontory-io/promontory/libs/storeapi/rulefilter"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 )
 
@@ -29,7 +28,7 @@ func (s *rulesServer) Rules(req *thanos.RulesRequest, stream grpc.ServerStreamin
 	if err != nil {
 		return err
 	}
-	filter, err := newRuleFilter(req)
+	filter, err := rulefilter.New(req)
 	if err != nil {
 		return storeapi.ToStatus(err)
 	}
@@ -38,7 +37,7 @@ func (s *rulesServer) Rules(req *thanos.RulesRequest, stream grpc.ServerStreamin
 		return status(err)
 	}
 	for i := range groups {
-		if !filter.group(&groups[i]) {
+		if !filter.Group(groups[i].Name, groups[i].File) {
 			continue
 		}
 		group := wireGroup(&groups[i], storeapi.NewExtender(state.External, nil), filter)
@@ -49,57 +48,7 @@ func (s *rulesServer) Rules(req *thanos.RulesRequest, stream grpc.ServerStreamin
 	return nil
 }
 
-// ruleFilter is a request's restrictions; what is empty restricts nothing.
-type ruleFilter struct {
-	kind                 thanos.RulesRequest_Type
-	names, groups, files []string
-	selectors            [][]*labels.Matcher
-}
-
-func newRuleFilter(req *thanos.RulesRequest) (*ruleFilter, error) {
-	f := &ruleFilter{kind: req.GetType(), names: req.GetRuleName(), groups: req.GetRuleGroup(), files: req.GetFile()}
-	if _, ok := thanos.RulesRequest_Type_name[int32(f.kind)]; !ok {
-		return nil, storeapi.Invalidf("unknown type of rules %d", f.kind)
-	}
-	for _, text := range req.GetMatcherString() {
-		ms, err := parser.ParseMetricSelector(text)
-		if err != nil {
-			return nil, storeapi.Invalidf("matcher of rules %q: %v", text, err)
-		}
-		f.selectors = append(f.selectors, ms)
-	}
-	return f, nil
-}
-
-func allows(list []string, s string) bool { return len(list) == 0 || slices.Contains(list, s) }
-
-func (f *ruleFilter) group(g *promtypes.RuleGroup) bool {
-	return allows(f.groups, g.Name) && allows(f.files, g.File)
-}
-
-// rule reports whether a rule of that kind and name is wanted; lset has the external labels.
-func (f *ruleFilter) rule(kind thanos.RulesRequest_Type, name string, lset labels.Labels) bool {
-	if f.kind != thanos.RulesRequest_ALL && f.kind != kind || !allows(f.names, name) {
-		return false
-	}
-	if len(f.selectors) == 0 {
-		return true
-	}
-	return slices.ContainsFunc(f.selectors, func(ms []*labels.Matcher) bool {
-		for _, m := range ms {
-			value := lset.Get(m.Name)
-			if strings.Contains(value, "{{") {
-				value = "" // a template has no value before it is evaluated
-			}
-			if !m.Matches(value) {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-func wireGroup(g *promtypes.RuleGroup, ext *storeapi.Extender, filter *ruleFilter) *thanos.RuleGroup {
+func wireGroup(g *promtypes.RuleGroup, ext *storeapi.Extender, filter *rulefilter.Filter) *thanos.RuleGroup {
 	out := &thanos.RuleGroup{
 		Name: g.Name, File: g.File, Interval: g.Interval, EvaluationDurationSeconds: g.EvaluationTime,
 		LastEvaluation: timestamppb.New(g.LastEvaluation), Limit: g.Limit,
@@ -110,12 +59,12 @@ func wireGroup(g *promtypes.RuleGroup, ext *storeapi.Extender, filter *ruleFilte
 		switch {
 		case r.Alerting != nil:
 			lset := ext.Extend(r.Alerting.Labels)
-			if filter.rule(thanos.RulesRequest_ALERT, r.Alerting.Name, lset) {
+			if filter.Rule(thanos.RulesRequest_ALERT, r.Alerting.Name, lset) {
 				out.Rules = append(out.Rules, &thanos.Rule{Result: &thanos.Rule_Alert{Alert: wireAlert(r.Alerting, lset)}})
 			}
 		case r.Recording != nil:
 			lset := ext.Extend(r.Recording.Labels)
-			if filter.rule(thanos.RulesRequest_RECORD, r.Recording.Name, lset) {
+			if filter.Rule(thanos.RulesRequest_RECORD, r.Recording.Name, lset) {
 				out.Rules = append(out.Rules, &thanos.Rule{Result: &thanos.Rule_Recording{Recording: wireRecording(r.Recording, lset)}})
 			}
 		}

@@ -11,17 +11,12 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"os"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/common/version"
 	"github.com/thanos-io/objstore"
 	"go.uber.org/zap"
 
@@ -265,19 +260,9 @@ func (a *API) plan(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) build(*http.Request) (promapi.Data, error) {
-	return promapi.JSON{Value: promtypes.BuildInfo{
-		Version: version.Version, Revision: version.GetRevision(), Branch: version.Branch,
-		BuildUser: version.BuildUser, BuildDate: version.BuildDate, GoVersion: version.GoVersion,
-	}}, nil
+	return promapi.JSON{Value: promtypes.ThisBuild()}, nil
 }
 
 func (a *API) runtime(*http.Request) (promapi.Data, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		dir = fmt.Sprintf("unknown: %v", err)
-	}
-	return promapi.JSON{Value: promtypes.RuntimeInfo{
-		StartTime: a.start, CWD: dir, GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0),
-		GOGC: os.Getenv("GOGC"), GODEBUG: os.Getenv("GODEBUG"), GOMEMLIMIT: debug.SetMemoryLimit(-1),
-	}}, nil
+	return promapi.JSON{Value: promtypes.ThisProcess(a.start)}, nil
 }

@@ -2,12 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"runtime"
-	"runtime/debug"
 
-	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/promontory-io/promontory/libs/promapi"
@@ -59,29 +54,9 @@ func (a *API) statusFlags(context.Context, *request) (promapi.Data, promapi.Note
 }
 
 func (a *API) statusRuntime(context.Context, *request) (promapi.Data, promapi.Notes, error) {
-	cwd, err := os.Getwd()
-	if err != nil {
-		// It may have been removed, which is worth to know and no reason to hide the rest.
-		cwd = fmt.Sprintf("<error retrieving current working directory: %v>", err)
-	}
-	return promapi.JSON{Value: promtypes.RuntimeInfo{
-		StartTime:      a.started.UTC(),
-		CWD:            cwd,
-		GoroutineCount: runtime.NumGoroutine(),
-		GOMAXPROCS:     runtime.GOMAXPROCS(0),
-		GOGC:           os.Getenv("GOGC"),
-		GODEBUG:        os.Getenv("GODEBUG"),
-		GOMEMLIMIT:     debug.SetMemoryLimit(-1), // a negative limit reads only
-	}}, promapi.Notes{}, nil
+	return promapi.JSON{Value: promtypes.ThisProcess(a.started)}, promapi.Notes{}, nil
 }
 
 func (a *API) statusBuild(context.Context, *request) (promapi.Data, promapi.Notes, error) {
-	return promapi.JSON{Value: promtypes.BuildInfo{
-		Version:   version.Version,
-		Revision:  version.GetRevision(),
-		Branch:    version.Branch,
-		BuildUser: version.BuildUser,
-		BuildDate: version.BuildDate,
-		GoVersion: version.GoVersion,
-	}}, promapi.Notes{}, nil
+	return promapi.JSON{Value: promtypes.ThisBuild()}, promapi.Notes{}, nil
 }

@@ -238,17 +238,12 @@ func (p *peer) call(ctx context.Context, o *outgoing, opts ...grpc.CallOption) s
 	return out
 }
 
-// kindOf is what a status of a peer means for the series sent.
+// kindOf is what a status of a peer means for the series sent: the kind that it stands for, or that the peer cannot be reached.
 func kindOf(c codes.Code) verdict.Kind {
-	switch c {
-	case codes.OK:
-		return verdict.OK
-	case codes.AlreadyExists:
-		return verdict.Conflict
-	case codes.InvalidArgument:
-		return verdict.Invalid
-	case codes.ResourceExhausted:
-		return verdict.Limit
+	for k := range verdict.Kind(verdict.Kinds) {
+		if CodeOf(k) == c {
+			return k
+		}
 	}
 	return verdict.Unavailable
 }

@@ -21,35 +21,15 @@ import (
 	"github.com/promontory-io/promontory/libs/objstore/filesystem"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/libs/service/recorded"
 )
 
 // TestFlagsOfThanosAreTaken reads the flags that Thanos' tools bucket web command has.
 func TestFlagsOfThanosAreTaken(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("testdata/flags.tsv")
-	require.NoError(t, err)
-	known := NewCommand().Flags()
-	n := 0
-	for line := range strings.Lines(string(content)) {
-		name, def, _ := strings.Cut(strings.TrimSpace(line), "=")
-		name = strings.TrimPrefix(strings.TrimPrefix(name, "-h, "), "--")
-		name, isBool := strings.CutPrefix(name, "[no-]")
-		f := known.Lookup(name)
-		require.NotNil(t, f, "flag --%s is missing", name)
-		if isBool {
-			require.NotNil(t, known.Lookup("no-"+name), "--no-%s is missing", name)
-		}
-		if def = strings.Trim(def, `"`); def != "" && !strings.HasPrefix(def, "<") && def != strings.ToUpper(name) {
-			if f.Value.Type() == "duration" {
-				d, err := flags.ParseDuration(def)
-				require.NoError(t, err)
-				def = flags.FormatDuration(d)
-			}
-			require.Equal(t, def, f.DefValue, "--%s", name)
-		}
-		n++
-	}
-	require.Greater(t, n, 20)
+	table := recorded.Table(t, "testdata/flags.tsv")
+	require.Greater(t, len(table), 20)
+	recorded.RequireFlags(t, NewCommand().Flags(), table, nil)
 }
 
 func TestBadSettingsAreRefusedByName(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/promontory-io/promontory/libs/objstore/filesystem"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/libs/service/recorded"
 	"github.com/promontory-io/promontory/services/compactor/internal/api"
 	"github.com/promontory-io/promontory/services/compactor/internal/run"
 )
@@ -30,41 +30,15 @@ import (
 // TestFlagsOfThanosAreTaken reads the flags that Thanos' compact command has.
 func TestFlagsOfThanosAreTaken(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("testdata/flags.tsv")
-	require.NoError(t, err)
 	known := NewCommand().Flags()
-	n := 0
-	for line := range strings.Lines(string(content)) {
-		name, def, _ := strings.Cut(strings.TrimSpace(line), "=")
-		name = strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(name, "-h, "), "-w, "), "--")
-		name, isBool := strings.CutPrefix(name, "[no-]")
-		f := known.Lookup(name)
-		require.NotNil(t, f, "flag --%s is missing", name)
-		if isBool {
-			require.NotNil(t, known.Lookup("no-"+name), "--no-%s is missing", name)
-		}
-		if def = strings.Trim(def, `"`); def != "" && !strings.HasPrefix(def, "<") && def != strings.ToUpper(name) {
-			require.Equal(t, normal(t, f, def), f.DefValue, "--%s", name)
-		}
-		n++
-	}
-	require.Greater(t, n, 45)
+	table := recorded.Table(t, "testdata/flags.tsv")
+	require.Greater(t, len(table), 45)
+	recorded.RequireFlags(t, known, table, nil)
 	for _, hidden := range []string{"compact.enable-vertical-compaction", "debug.accept-malformed-index", "debug.halt-on-error", "debug.max-compaction-level", "compact.block-max-index-size", "compact.skip-block-with-out-of-order-chunks"} {
 		f := known.Lookup(hidden)
 		require.NotNil(t, f, hidden)
 		require.True(t, f.Hidden, hidden)
 	}
-}
-
-// normal writes a default the way our flags do.
-func normal(t *testing.T, f *pflag.Flag, def string) string {
-	t.Helper()
-	if f.Value.Type() == "duration" {
-		d, err := flags.ParseDuration(def)
-		require.NoError(t, err)
-		return flags.FormatDuration(d)
-	}
-	return def
 }
 
 func TestBadSettingsAreRefusedByName(t *testing.T) {

@@ -1,25 +1,21 @@
 package app
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -27,6 +23,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/libs/service/recorded"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/proto/gen/thanos/info"
@@ -38,75 +35,18 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("os/signal.loop"))
 }
 
-// rows reads a recorded table.
-func rows(t *testing.T, name string) (out [][]string) {
-	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name))
-	require.NoError(t, err)
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		out = append(out, strings.Split(lines.Text(), "\t"))
-	}
-	require.NoError(t, lines.Err())
-	require.NotEmpty(t, out)
-	return out
+// ownDefaults are those that differ from the recorded ones on purpose, which docs/adr/0008 lists with their reasons, and switches that are on.
+var ownDefaults = map[string]string{
+	"deduplication.func": "exact", "query.partial-response": "true", "labels.partial-response": "true", "query-range.partial-response": "true",
+	"query-range.align-range-with-step": "true", "query-range.request-downsampled": "true",
 }
-
-var placeholder = regexp.MustCompile(`^(<.*>.*|[A-Z0-9][A-Z0-9_.-]*)$`)
-
-// ownDefaults are those that differ from the recorded ones on purpose; docs/adr/0008 lists them with their reasons.
-var ownDefaults = map[string]string{"deduplication.func": "exact"}
 
 func TestEveryRecordedFlagIsKnownWithItsDefault(t *testing.T) {
 	t.Parallel()
-	fs := NewCommand().Flags()
-	for _, row := range append(rows(t, "flags.tsv"), rows(t, "flags-frontend.tsv")...) {
-		text := strings.TrimPrefix(row[1], "-h, ")
-		text = strings.TrimPrefix(text, "--")
-		boolean := strings.HasPrefix(text, "[no-]")
-		name, def, valued := strings.Cut(strings.TrimPrefix(text, "[no-]"), "=")
-		f := fs.Lookup(name)
-		require.NotNil(t, f, "flag --%s", name)
-		if boolean && name != "help" && name != "version" {
-			require.Equal(t, "bool", f.Value.Type(), "--%s", name)
-			require.NotNil(t, fs.Lookup("no-"+name), "--no-%s", name)
-			continue
-		}
-		if !valued {
-			continue
-		}
-		want := strings.Trim(def, `"`)
-		if own, ok := ownDefaults[name]; ok {
-			require.NotEqual(t, want, own, "--%s", name)
-			want = own
-		}
-		if placeholder.MatchString(want) && !strings.HasPrefix(want, "THANOS-TENANT") && !isNumber(want) {
-			want = ""
-		}
-		got := f.DefValue
-		if first, repeated := strings.CutSuffix(want, "..."); repeated {
-			got, _, _ = strings.Cut(got, ",")
-			want = first
-		}
-		if want == "" && got == "0" {
-			continue // a number without a default
-		}
-		if name == "query.lookback-delta" {
-			require.Equal(t, "0s", got)
-			continue
-		}
-		if a, err := flags.ParseDuration(want); err == nil {
-			b, err := flags.ParseDuration(got)
-			require.NoError(t, err, "--%s", name)
-			require.Equal(t, a, b, "--%s", name)
-			continue
-		}
-		require.Equal(t, want, got, "--%s", name)
+	for _, table := range []string{"testdata/flags.tsv", "testdata/flags-frontend.tsv"} {
+		recorded.RequireFlags(t, NewCommand().Flags(), recorded.Table(t, table), ownDefaults)
 	}
 }
-
-func isNumber(s string) bool { return strings.Trim(s, "0123456789.") == "" }
 
 func TestDefaultsThatAreHiddenFromHelp(t *testing.T) {
 	t.Parallel()
@@ -349,32 +289,7 @@ func TestEveryRecordedMetricIsExposedWithItsLabels(t *testing.T) {
 	a, _ := store(t, "a", 1)
 	q := start(t, func(c *Config) { c.Endpoints.Addresses = []string{a} })
 	q.query(t, "up")
-	families, err := q.process.Registry.Gather()
-	require.NoError(t, err)
-	got := map[string]*dto.MetricFamily{}
-	for _, f := range families {
-		got[f.GetName()] = f
-	}
-	for _, row := range rows(t, "metrics.tsv") {
-		name, typ, want := row[1], row[2], row[3]
-		f := got[name]
-		if f == nil {
-			t.Errorf("metric %s is not exposed", name)
-			continue
-		}
-		if have := strings.ToLower(f.GetType().String()); have != typ {
-			t.Errorf("metric %s is a %s, want %s", name, have, typ)
-		}
-		names := map[string]struct{}{}
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				names[l.GetName()] = struct{}{}
-			}
-		}
-		if have := strings.Join(slices.Sorted(maps.Keys(names)), ","); have != want {
-			t.Errorf("metric %s has labels %s, want %s", name, have, want)
-		}
-	}
+	recorded.RequireMetrics(t, recorded.Gathered(t, q.process.Registry), recorded.Table(t, "testdata/metrics.tsv"))
 }
 
 func TestOldArgumentListsStart(t *testing.T) {

@@ -14,9 +14,6 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/snappy"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
@@ -30,6 +27,7 @@ import (
 	"github.com/promontory-io/promontory/libs/procs"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/libs/service/recorded"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/libs/storeapi/storeapitest"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
@@ -431,45 +429,11 @@ func TestManyTenantsAnswerInOneOrder(t *testing.T) {
 	require.Equal(t, want, r.series())
 }
 
-// table reads lines of values separated by tabs.
-func table(t *testing.T, name string) (rows [][]string) {
-	t.Helper()
-	text, err := os.ReadFile(name)
-	require.NoError(t, err)
-	for line := range strings.Lines(string(text)) {
-		rows = append(rows, strings.Split(strings.TrimRight(line, "\n"), "\t"))
-	}
-	require.NotEmpty(t, rows)
-	return rows
-}
-
 func TestEveryRecordedFlagIsThereWithItsDefault(t *testing.T) {
 	t.Parallel()
-	fs := NewCommand().Flags()
-	for _, row := range table(t, "testdata/flags.tsv") {
-		text, boolean := strings.CutPrefix(strings.TrimPrefix(strings.TrimPrefix(row[1], "-h, "), "--"), "[no-]")
-		name, value, _ := strings.Cut(text, "=")
-		f := fs.Lookup(name)
-		if f == nil {
-			t.Errorf("--%s is missing", name)
-			continue
-		}
-		if f.Hidden || slices.Contains([]string{"help", "help-long", "version", "label"}, name) {
-			continue // what has nothing to set has no default
-		}
-		value = strings.Trim(value, `"`)
-		if strings.HasPrefix(value, "<") || value == strings.ToUpper(name) {
-			value = ""
-		}
-		x, errX := flags.ParseDuration(value)
-		y, errY := flags.ParseDuration(f.DefValue)
-		a, errA := flags.ParseBytes(value)
-		b, errB := flags.ParseBytes(f.DefValue)
-		same := value == f.DefValue || errX == nil && errY == nil && x == y || errA == nil && errB == nil && a == b
-		if !boolean && !same {
-			t.Errorf("--%s is %q by default, recorded %q", name, f.DefValue, value)
-		}
-	}
+	recorded.RequireFlags(t, NewCommand().Flags(), recorded.Table(t, "testdata/flags.tsv"), map[string]string{
+		"label": "", "tsdb.wal-compression": "true", "receive.otlp-enable-target-info": "true",
+	})
 }
 
 func TestEveryRecordedMetricIsExposed(t *testing.T) {
@@ -477,25 +441,7 @@ func TestEveryRecordedMetricIsExposed(t *testing.T) {
 	r := start(t, nil)
 	require.Equal(t, 204, r.v1([]prompb.TimeSeries{sampleOf(now(), 1, "__name__", "m")}).code)
 	_ = r.series()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(r.metrics()))
-	require.NoError(t, err)
-	for _, row := range table(t, "testdata/metrics.tsv") {
-		f := families[row[1]]
-		if f == nil {
-			t.Errorf("%s is missing", row[1])
-			continue
-		}
-		require.Equal(t, row[2], strings.ToLower(dto.MetricType_name[int32(f.GetType())]), row[1])
-		var names []string
-		for _, l := range f.GetMetric()[0].GetLabel() {
-			names = append(names, l.GetName())
-		}
-		slices.Sort(names)
-		if got := strings.Join(names, ","); len(row) > 3 && got != row[3] {
-			t.Errorf("%s has labels %s, recorded %s", row[1], got, row[3])
-		}
-	}
+	recorded.RequireMetrics(t, recorded.Scraped(t, r.metrics()), recorded.Table(t, "testdata/metrics.tsv"))
 }
 
 func TestBadSettingsAreNamedAtStart(t *testing.T) {

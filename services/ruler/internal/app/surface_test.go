@@ -1,71 +1,25 @@
 package app
 
 import (
-	"bufio"
 	"context"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
-	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/libs/service/recorded"
 )
-
-// rows reads a recorded table.
-func rows(t *testing.T, name string) (out [][]string) {
-	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name))
-	require.NoError(t, err)
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		out = append(out, strings.Split(lines.Text(), "\t"))
-	}
-	require.NoError(t, lines.Err())
-	require.NotEmpty(t, out)
-	return out
-}
-
-var placeholder = regexp.MustCompile(`^(<.*>.*|[A-Z][A-Z_.-]+[A-Z])$`)
 
 func TestEveryRecordedFlagIsKnownWithItsDefault(t *testing.T) {
 	t.Parallel()
 	fs := NewCommand().Flags()
-	for _, row := range rows(t, "flags.tsv") {
-		text := strings.TrimPrefix(strings.TrimPrefix(row[1], "-h, "), "--")
-		boolean := strings.HasPrefix(text, "[no-]")
-		name, def, valued := strings.Cut(strings.TrimPrefix(text, "[no-]"), "=")
-		f := fs.Lookup(name)
-		require.NotNil(t, f, "flag --%s", name)
-		if boolean && name != "help" && name != "version" {
-			require.Equal(t, "bool", f.Value.Type(), "--%s", name)
-			require.NotNil(t, fs.Lookup("no-"+name), "--no-%s", name)
-		}
-		if !valued || boolean {
-			continue
-		}
-		want := strings.Trim(def, `"`)
-		if placeholder.MatchString(want) && want != methodPost {
-			want = ""
-		}
-		got := f.DefValue
-		if a, err := flags.ParseDuration(want); err == nil {
-			b, err := flags.ParseDuration(got)
-			require.NoError(t, err, "--%s", name)
-			require.Equal(t, a, b, "--%s", name)
-			continue
-		}
-		require.Equal(t, want, got, "--%s", name)
-	}
+	recorded.RequireFlags(t, fs, recorded.Table(t, "testdata/flags.tsv"), map[string]string{"tsdb.wal-compression": "true"})
 	for _, hidden := range []string{"query.only-prometheus-params", "shipper.skip-corrupted-blocks", "shipper.allow-out-of-order-uploads"} {
 		require.True(t, fs.Lookup(hidden).Hidden, hidden)
 	}
@@ -143,32 +97,8 @@ groups:
 		_, body := r.get(t, "/metrics")
 		return len(am.alerts()) > 0 && strings.Contains(body, "prometheus_rule_group_last_restore_duration_seconds{")
 	}, wait, tick)
-	families, err := r.process.Registry.Gather()
-	require.NoError(t, err)
-	got := map[string]*dto.MetricFamily{}
-	for _, f := range families {
-		got[f.GetName()] = f
-	}
-	for _, row := range rows(t, "metrics.tsv") {
-		name, typ, want := row[1], row[2], row[3]
-		f := got[name]
-		if f == nil {
-			if !strings.HasPrefix(name, "grpc_") { // nobody has called
-				t.Errorf("metric %s is not exposed", name)
-			}
-			continue
-		}
-		if have := strings.ToLower(f.GetType().String()); have != typ {
-			t.Errorf("metric %s is a %s, want %s", name, have, typ)
-		}
-		names := map[string]struct{}{}
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				names[l.GetName()] = struct{}{}
-			}
-		}
-		if have := strings.Join(slices.Sorted(maps.Keys(names)), ","); have != want {
-			t.Errorf("metric %s has labels %s, want %s", name, have, want)
-		}
-	}
+	families := recorded.Gathered(t, r.process.Registry)
+	recorded.RequireMetrics(t, families, slices.DeleteFunc(recorded.Table(t, "testdata/metrics.tsv"), func(row []string) bool {
+		return families[row[1]] == nil && strings.HasPrefix(row[1], "grpc_") // nobody has called
+	}))
 }

@@ -1,81 +1,28 @@
 package app
 
 import (
-	"bufio"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"github.com/promontory-io/promontory/libs/block/blocktest"
-	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/libs/service/recorded"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 )
-
-func lines(t *testing.T, file string) (out []string) {
-	t.Helper()
-	f, err := os.Open(file)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, f.Close()) }()
-	s := bufio.NewScanner(f)
-	for s.Scan() {
-		_, rest, ok := strings.Cut(s.Text(), "\t")
-		require.True(t, ok)
-		out = append(out, rest)
-	}
-	require.NoError(t, s.Err())
-	return out
-}
 
 func flagSet() *pflag.FlagSet {
 	return NewCommand().Flags()
 }
 
-var recordedFlag = regexp.MustCompile(`--(\[no-\])?([a-z.-]+)(?:="?([^"]*)"?)?$`)
-
 func TestRecordedFlagsAreAcceptedWithTheSameDefaults(t *testing.T) {
 	t.Parallel()
-	fs := flagSet()
-	for _, l := range lines(t, "testdata/flags.tsv") {
-		m := recordedFlag.FindStringSubmatch(l)
-		require.NotNil(t, m, l)
-		negatable, name, value := m[1] != "", m[2], m[3]
-		if name == "delete-delay" {
-			continue // a word of a help text
-		}
-		f := fs.Lookup(name)
-		require.NotNil(t, f, "--%s is unknown", name)
-		if negatable {
-			require.NotNil(t, fs.Lookup("no-"+name), "--no-%s is unknown", name)
-			require.Equal(t, "bool", f.Value.Type(), name)
-			continue
-		}
-		if value == "" || value == "<content>" || value == "<file-path>" || value == strings.ToUpper(strings.ReplaceAll(name, ".", "-")) {
-			require.Contains(t, []string{"", "[]", "false", "true"}, f.DefValue, name)
-			continue
-		}
-		require.True(t, sameValue(value, f.DefValue), "--%s is %s by default, want %s", name, f.DefValue, value)
-	}
-}
-
-// sameValue compares values that may be written in different units.
-func sameValue(a, b string) bool {
-	if a == b {
-		return true
-	}
-	if x, err := flags.ParseDuration(a); err == nil && a != "0" {
-		y, err := flags.ParseDuration(b)
-		return err == nil && x == y
-	}
-	x, errX := flags.ParseBytes(a)
-	y, errY := flags.ParseBytes(b)
-	return errX == nil && errY == nil && x == y
+	recorded.RequireFlags(t, flagSet(), slices.DeleteFunc(recorded.Table(t, "testdata/flags.tsv"), func(row []string) bool {
+		return row[1] == "--delete-delay" // a word of a help text
+	}), map[string]string{"cache-index-header": "true"})
 }
 
 func TestArgumentListsOfThanosStart(t *testing.T) {
@@ -144,33 +91,5 @@ func TestRecordedMetricFamiliesAreExposedWithTheSameLabels(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return strings.Contains(get(t, g.http+"/metrics"), `grpc_server_handled_total{grpc_code="OK",grpc_method="Series"`)
 	}, 5*time.Second, 10*time.Millisecond)
-	families, err := g.p.Registry.Gather()
-	require.NoError(t, err)
-	got := map[string]*dto.MetricFamily{}
-	for _, f := range families {
-		got[f.GetName()] = f
-	}
-	for _, l := range lines(t, "testdata/metrics.tsv") {
-		fields := strings.Split(l, "\t")
-		name, kind, labels := fields[0], fields[1], ""
-		if len(fields) > 2 {
-			labels = fields[2]
-		}
-		f := got[name]
-		if f == nil {
-			t.Errorf("%s is not exposed", name)
-			continue
-		}
-		if k := strings.ToLower(f.GetType().String()); k != kind {
-			t.Errorf("%s is a %s, want %s", name, k, kind)
-		}
-		var names []string
-		for _, p := range f.GetMetric()[0].GetLabel() {
-			names = append(names, p.GetName())
-		}
-		slices.Sort(names)
-		if have := strings.Join(names, ","); have != labels {
-			t.Errorf("%s has labels %s, want %s", name, have, labels)
-		}
-	}
+	recorded.RequireMetrics(t, recorded.Gathered(t, g.p.Registry), recorded.Table(t, "testdata/metrics.tsv"))
 }

@@ -248,21 +248,3 @@ func question(random *rand.Rand) (path string, params []string) {
 		"query", expr, "start", fmt.Sprint(start), "end", fmt.Sprint(start + random.IntN(6000)), "step", fmt.Sprint(step),
 	}
 }
-
-func TestATruncatedListIsFlaggedAndNotKept(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t).cached().build()
-	h.up.fault(func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("Cache-Control", "no-store")
-		_ = promapi.Respond(w, promapi.Strings{"a"}, promapi.Notes{Warnings: []string{truncated}})
-		return true
-	})
-	for range 2 {
-		w := ask(t, h.fe, "labels", "start", "0", "end", "1700", "limit", "1")
-		require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
-		var got struct{ Warnings []string }
-		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
-		require.Equal(t, []string{truncated}, got.Warnings)
-		require.NotEmpty(t, h.up.taken())
-	}
-}

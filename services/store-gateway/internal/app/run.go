@@ -30,6 +30,7 @@ import (
 	"github.com/promontory-io/promontory/services/store-gateway/internal/blockread"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/indexheader"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/rangeread"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/requests"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/store"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/syncer"
 )
@@ -57,10 +58,12 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
+	counter := requests.NewCounter(p.Registry)
 	bkt, err := newBucket(cfg, p)
 	if err != nil {
 		return err
 	}
+	bkt = counter.Bucket(bkt)
 	defer func() { err = errors.Join(err, bkt.Close()) }()
 	indexCache, indexBytes, indexCloser, err := newIndexCache(cfg, p)
 	if err != nil {
@@ -83,7 +86,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 	defer closeBase(ctx, base)
-	sync, err := newSyncer(cfg, bkt, base, reader, indexCache, st, p)
+	sync, err := newSyncer(cfg, bkt, base, reader, indexCache, st, counter, p)
 	if err != nil {
 		return err
 	}
@@ -111,7 +114,11 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 			},
 			st.RegisterInfo,
 		},
-		ServerOptions: []grpc.ServerOption{storeapi.ServerOption(), grpc.ChainStreamInterceptor(st.StreamInterceptor()), grpc.ChainUnaryInterceptor(st.UnaryInterceptor())},
+		ServerOptions: []grpc.ServerOption{
+			storeapi.ServerOption(),
+			grpc.ChainStreamInterceptor(counter.StreamInterceptor(), st.StreamInterceptor()),
+			grpc.ChainUnaryInterceptor(counter.UnaryInterceptor(), st.UnaryInterceptor()),
+		},
 	})
 	if err != nil {
 		return err
@@ -227,7 +234,7 @@ func closeBase(ctx context.Context, base *fetch.Base) {
 }
 
 func newSyncer(cfg Config, bkt objstore.InstrumentedBucket, base *fetch.Base, reader *rangeread.Bucket,
-	indexCache indexcache.Cache, st *store.Store, p *service.Process,
+	indexCache indexcache.Cache, st *store.Store, counter *requests.Counter, p *service.Process,
 ) (*syncer.Syncer, error) {
 	filters := []fetch.Filter{fetch.TimePartition(
 		func(now time.Time) int64 { return cfg.Sync.MinTime.Millis(now) },
@@ -267,7 +274,7 @@ func newSyncer(cfg Config, bkt objstore.InstrumentedBucket, base *fetch.Base, re
 		Blocks: blockread.Deps{
 			Bucket: reader, Opener: opener, Cache: indexCache,
 		},
-		Store: st, Logger: p.Logger, Registerer: p.Registry,
+		Store: st, Requests: counter, Logger: p.Logger, Registerer: p.Registry,
 	}), nil
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/promontory-io/promontory/services/store-gateway/internal/blockread"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/indexheader"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/rangeread"
+	"github.com/promontory-io/promontory/services/store-gateway/internal/requests"
 	"github.com/promontory-io/promontory/services/store-gateway/internal/store"
 )
 
@@ -52,6 +53,8 @@ type Deps struct {
 	Opener  *indexheader.Opener
 	Blocks  blockread.Deps
 	Store   *store.Store
+	// Requests counts what is asked of the bucket; nil counts nothing.
+	Requests *requests.Counter
 	// Check says in plain words what is wrong with the bucket after a round has failed.
 	Check  func(context.Context) error
 	Logger *zap.Logger
@@ -183,6 +186,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // sync makes one round. passing is whether blocks were left out that the next round may
 // get.
 func (s *Syncer) sync(ctx context.Context) (passing bool, err error) {
+	ctx, done := s.deps.Requests.For(ctx, requests.Sync)
+	defer done()
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -297,7 +302,9 @@ func (s *Syncer) load(ctx context.Context, b *blockread.Block, err error) error 
 	begin := time.Now()
 	s.metrics.loads.Inc()
 	if err == nil && !s.cfg.OnDemand {
+		ctx, done := s.deps.Requests.For(ctx, requests.IndexHeader)
 		err = b.Load(ctx)
+		done()
 	}
 	if err != nil {
 		s.metrics.loadFailures.Inc()

@@ -70,8 +70,10 @@ bench-compactor: build ## the compactor on two weeks of an HA pair, beside readi
 	$(GO) run ./tools/bench/cmd/bench compactor --bin $(BIN) $(ARGS)
 
 .PHONY: bench-store-gateway
-bench-store-gateway: build ## Series of 2 × 100,000 series beside a bare stream, and starts on 10,000 blocks
+bench-store-gateway: peers build ## Series of 2 × 100,000 series beside a bare stream, LabelValues of a million, requests to S3, starts on 10,000 and 50,000 blocks
 	$(GO) run ./tools/bench/cmd/bench store-gateway-series --bin $(BIN)
+	$(GO) run ./tools/bench/cmd/bench store-gateway-labels --bin $(BIN)
+	$(GO) run ./tools/bench/cmd/bench store-gateway-requests --bin $(BIN) --peers $(TOOLBIN)
 	$(GO) run ./tools/bench/cmd/bench store-gateway-start --bin $(BIN)
 
 .PHONY: bench-querier

@@ -34,7 +34,8 @@ func NewCommand() *cobra.Command {
 	}
 	cmd.PersistentFlags().StringVar(&cfg.Bin, "bin", "bin", "folder of the programs")
 	cmd.PersistentFlags().StringVar(&cfg.Dir, "dir", filepath.Join(".data", "bench"), "folder for data and logs")
-	cmd.AddCommand(newSeriesCommand(cfg), newStartCommand(cfg), newCompactorCommand(cfg), newReceiveCommand(cfg), newQuerierCommand(cfg), newBareCommand())
+	cmd.AddCommand(newSeriesCommand(cfg), newLabelsCommand(cfg), newRequestsCommand(cfg), newStartCommand(cfg),
+		newCompactorCommand(cfg), newReceiveCommand(cfg), newQuerierCommand(cfg), newBareCommand(), newListCommand())
 	return cmd
 }
 

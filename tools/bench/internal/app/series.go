@@ -82,7 +82,7 @@ func (c *seriesConfig) run(ctx context.Context, cmd *cobra.Command) (err error) 
 	if err != nil {
 		return err
 	}
-	addrs, err := procs.FreeAddrs(3)
+	addrs, err := procs.FreeAddrs(1)
 	if err != nil {
 		return err
 	}
@@ -93,41 +93,30 @@ func (c *seriesConfig) run(ctx context.Context, cmd *cobra.Command) (err error) 
 		return fmt.Errorf("data folder: %w", err)
 	}
 	defer os.RemoveAll(data) //nolint:errcheck // scratch
-	if err := group.Start(ctx, procs.Spec{
-		Name: "store-gateway", Binary: filepath.Join(c.Bin, "store-gateway"),
-		Args: append([]string{
-			"--data-dir=" + data, "--objstore.config={type: FILESYSTEM, config: {directory: " + bucket + "}}",
-			"--http-address=" + addrs[0], "--grpc-address=" + addrs[1],
-		}, c.args...),
-		Ready: "http://" + addrs[0] + "/-/ready",
-	}); err != nil {
+	g, err := c.startGateway(ctx, group, "store-gateway", filesystem(bucket), data, c.args...)
+	if err != nil {
 		return err
 	}
-	conn, err := rawstream.Dial(addrs[1])
-	if err != nil {
-		return fmt.Errorf("dial store-gateway: %w", err)
-	}
-	defer conn.Close() //nolint:errcheck // read side
+	defer g.conn.Close() //nolint:errcheck // read side
 	out := cmd.OutOrStdout()
-	gateway := group.Process("store-gateway")
 	var stats rawstream.Stats
 	for i := range c.runs {
-		u, err := measure(gateway, func() (err error) {
-			stats, err = rawstream.Series(ctx, conn, c.request(), nil)
+		u, err := measure(g.process, func() (err error) {
+			stats, err = rawstream.Series(ctx, g.conn, c.request(), nil)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		label := map[bool]string{true: "first call", false: "again"}[i == 0]
-		fmt.Fprintf(out, "store-gateway, %-10s %s (%d frames, %d MB)\n", label, u, stats.Frames, stats.Bytes>>20)
+		label := map[bool]string{true: "cold", false: "warm"}[i == 0]
+		fmt.Fprintf(out, "store-gateway, %-17s %s (%d frames, %d MB)\n", label, u, stats.Frames, stats.Bytes>>20)
 	}
-	u, err := measure(gateway, func() error { return c.two(ctx, conn) })
+	u, err := measure(g.process, func() error { return c.two(ctx, g.conn) })
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "store-gateway, %-10s %s\n", "two at once", u)
-	return c.floor(ctx, cmd, group, conn, addrs[2])
+	fmt.Fprintf(out, "store-gateway, %-17s %s\n", "warm, two at once", u)
+	return c.floor(ctx, cmd, group, g.conn, addrs[0])
 }
 
 func (c *seriesConfig) request() *thanos.SeriesRequest {
@@ -180,7 +169,7 @@ func (c *seriesConfig) floor(ctx context.Context, cmd *cobra.Command, group *pro
 			return err
 		}
 		if i > 0 { // the first call includes reading the frames
-			fmt.Fprintf(cmd.OutOrStdout(), "bare stream               %s (%d frames, %d MB)\n", strings.Replace(u.String(), ", peak", ", with all frames in memory: peak", 1), stats.Frames, stats.Bytes>>20)
+			fmt.Fprintf(cmd.OutOrStdout(), "bare stream                      %s (%d frames, %d MB)\n", strings.Replace(u.String(), ", peak", ", with all frames in memory: peak", 1), stats.Frames, stats.Bytes>>20)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,43 +19,71 @@ import (
 )
 
 func newStartCommand(cfg *Config) *cobra.Command {
-	var n int
+	var sizes []int
 	cmd := &cobra.Command{
 		Use:   "store-gateway-start",
-		Short: "Start of a store-gateway on many small blocks, until it is ready; twice",
-		RunE:  func(cmd *cobra.Command, _ []string) error { return start(cmd.Context(), cmd, cfg, n) },
+		Short: "Start of a store-gateway on many small blocks until it is ready, twice, beside listing and reading their metadata; and its idle rounds",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, n := range sizes {
+				if err := start(cmd.Context(), cmd.OutOrStdout(), cfg, n); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	}
-	cmd.Flags().IntVar(&n, "blocks", 10_000, "blocks")
+	cmd.Flags().IntSliceVar(&sizes, "blocks", []int{10_000, 50_000}, "blocks")
 	return cmd
 }
 
-func start(ctx context.Context, cmd *cobra.Command, cfg *Config, n int) error {
+func start(ctx context.Context, out io.Writer, cfg *Config, n int) error {
 	root, err := filepath.Abs(filepath.Join(cfg.Dir, fmt.Sprintf("start-%d", n)))
 	if err != nil {
 		return fmt.Errorf("folder: %w", err)
 	}
 	bucket := filepath.Join(root, "bucket")
-	if _, err := os.Stat(filepath.Join(root, "done")); err != nil {
-		if err := os.RemoveAll(bucket); err != nil {
-			return fmt.Errorf("clear %s: %w", bucket, err)
-		}
-		for i := range n {
-			if err := smallBlock(bucket, i); err != nil {
-				return err
-			}
-		}
-		if err := os.WriteFile(filepath.Join(root, "done"), nil, 0o644); err != nil {
-			return fmt.Errorf("remember blocks: %w", err)
-		}
+	if err := smallBlocks(root, bucket, n); err != nil {
+		return err
 	}
 	data := filepath.Join(root, "data")
 	if err := os.RemoveAll(data); err != nil {
 		return fmt.Errorf("clear data folder: %w", err)
 	}
-	for _, label := range []string{"first start", "second start"} {
-		if err := startOnce(ctx, cmd, cfg, bucket, data, fmt.Sprintf("%s on %d blocks", label, n)); err != nil {
+	fmt.Fprintf(out, "store-gateway, start on %d blocks\n", n)
+	for _, read := range []bool{false, true} {
+		if err := listFloor(ctx, out, bucket, read); err != nil {
 			return err
 		}
+	}
+	for _, label := range []string{"first start", "second start"} {
+		if err := startOnce(ctx, out, cfg, bucket, data, label); err != nil {
+			return err
+		}
+	}
+	for _, strategy := range []string{"concurrent", "recursive"} {
+		if err := idleOnce(ctx, out, cfg, bucket, data, strategy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// smallBlocks makes n blocks unless they are there.
+func smallBlocks(root, bucket string, n int) error {
+	done := filepath.Join(root, "done")
+	if _, err := os.Stat(done); err == nil {
+		return nil
+	}
+	if err := os.RemoveAll(bucket); err != nil {
+		return fmt.Errorf("clear %s: %w", bucket, err)
+	}
+	for i := range n {
+		if err := smallBlock(bucket, i); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(done, nil, 0o644); err != nil {
+		return fmt.Errorf("remember blocks: %w", err)
 	}
 	return nil
 }
@@ -98,34 +127,42 @@ func smallBlock(bucket string, i int) error {
 	return os.WriteFile(filepath.Join(dir, block.MetaFilename), raw, 0o644)
 }
 
-func startOnce(ctx context.Context, cmd *cobra.Command, cfg *Config, bucket, data, label string) (err error) {
-	addrs, err := procs.FreeAddrs(2)
-	if err != nil {
-		return err
-	}
+func startOnce(ctx context.Context, out io.Writer, cfg *Config, bucket, data, label string) (err error) {
 	group := procs.New(procs.Config{LogDir: filepath.Join(filepath.Dir(data), "logs")})
 	defer func() { err = errors.Join(err, group.Stop()) }()
 	begin := time.Now()
-	if err := group.Start(ctx, procs.Spec{
-		Name: "store-gateway", Binary: filepath.Join(cfg.Bin, "store-gateway"),
-		Args: []string{
-			"--data-dir=" + data, "--objstore.config={type: FILESYSTEM, config: {directory: " + bucket + "}}",
-			"--http-address=" + addrs[0], "--grpc-address=" + addrs[1],
-		},
-		Ready: "http://" + addrs[0] + "/-/ready",
-	}); err != nil {
+	g, err := cfg.startGateway(ctx, group, "store-gateway", filesystem(bucket), data)
+	if err != nil {
 		return err
 	}
+	defer g.conn.Close() //nolint:errcheck // read side
 	took := time.Since(begin)
-	pid := group.Process("store-gateway").PID()
-	cpu, err := procstat.CPU(pid)
+	cpu, err := procstat.CPU(g.process.PID())
 	if err != nil {
 		return err
 	}
-	peak, err := procstat.PeakMemory(pid)
+	peak, err := procstat.PeakMemory(g.process.PID())
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "store-gateway, %s: ready after %.2f s, %.2f CPU-s, peak %d MB\n", label, took.Seconds(), cpu.Seconds(), peak>>20)
+	a, err := g.asked(ctx)
+	if err != nil {
+		return err
+	}
+	n, _ := a.since(asked{}, "sync")
+	fmt.Fprintf(out, "  %-20s ready after %.2f s, %.2f CPU-s, peak %d MB; %d requests for metadata\n", label, took.Seconds(), cpu.Seconds(), peak>>20, n)
 	return nil
+}
+
+// idleOnce runs a store-gateway that has nothing to do.
+func idleOnce(ctx context.Context, out io.Writer, cfg *Config, bucket, data, strategy string) (err error) {
+	group := procs.New(procs.Config{LogDir: filepath.Join(filepath.Dir(data), "logs")})
+	defer func() { err = errors.Join(err, group.Stop()) }()
+	g, err := cfg.startGateway(ctx, group, "store-gateway", filesystem(bucket), data, "--block-discovery-strategy="+strategy, "--sync-block-duration=3s")
+	if err != nil {
+		return err
+	}
+	defer g.conn.Close() //nolint:errcheck // read side
+	fmt.Fprintf(out, "  discovery %s:\n", strategy)
+	return idle(ctx, out, g)
 }

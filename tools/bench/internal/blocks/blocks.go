@@ -25,6 +25,8 @@ type Spec struct {
 	// Series, Chunks and Samples are how many series, chunks in each and samples in
 	// each chunk there are.
 	Series, Chunks, Samples int
+	// Metrics is how many names of metrics the series are spread over; 0 is one for all.
+	Metrics int
 	// Step is the time between samples in milliseconds.
 	Step int64
 	// External are the external labels.
@@ -42,14 +44,20 @@ func ID(n int) ulid.ULID {
 	return id
 }
 
+// MetricName is the name of the n-th metric of a block that has several.
+func MetricName(n int) string { return fmt.Sprintf("metric_%03d_total", n) }
+
 // labelSets are the series of a block, sorted: eight labels, as a pod's request
 // counter has them.
-func labelSets(n int) []labels.Labels {
+func labelSets(n, metrics int) []labels.Labels {
 	out := make([]labels.Labels, n)
 	codes, methods := []string{"200", "404", "500"}, []string{"GET", "POST"}
 	for i := range out {
-		target := i / 12
-		out[i] = labels.FromStrings("__name__", "http_requests_total", "code", codes[i%3], "handler", "/api/v1/h"+strconv.Itoa(i/6%2),
+		target, name := i/12, "http_requests_total"
+		if metrics > 0 {
+			name = MetricName(i % metrics)
+		}
+		out[i] = labels.FromStrings("__name__", name, "code", codes[i%3], "handler", "/api/v1/h"+strconv.Itoa(i/6%2),
 			"instance", fmt.Sprintf("10.%d.%d.%d:8080", target>>16&255, target>>8&255, target&255), "job", "app-"+strconv.Itoa(target%50),
 			"method", methods[i/3%2], "namespace", "ns-"+strconv.Itoa(target%10), "pod", fmt.Sprintf("app-%d-%08x", target%50, target*2654435761))
 	}
@@ -60,7 +68,7 @@ func labelSets(n int) []labels.Labels {
 // Write writes the block into dir/<ID>, index, chunks and meta.json, and returns how
 // many bytes of chunks it has.
 func Write(dir string, s Spec) (size int64, err error) {
-	sets := labelSets(s.Series)
+	sets := labelSets(s.Series, s.Metrics)
 	w, err := NewWriter(dir, s.ID, s.MinTime, s.MaxTime(), s.External, Symbols(sets))
 	if err != nil {
 		return 0, err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block"
@@ -56,6 +57,8 @@ type aside struct {
 	MaxTime *int64            `json:"maxTime,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Reason  string            `json:"reason"`
+	// Instead are blocks that are served in its place and hold all of its data.
+	Instead []ulid.ULID `json:"servedInstead,omitempty"`
 }
 
 func blocksOf(label string, st syncer.State) blocks {
@@ -71,6 +74,9 @@ func blocksOf(label string, st syncer.State) blocks {
 		e := aside{ID: a.ID, Reason: a.Reason.Error()}
 		if a.Known {
 			e.MinTime, e.MaxTime, e.Labels = &a.MinTime, &a.MaxTime, a.External.Map()
+		}
+		if id, ok := block.ParseID(a.ID); ok {
+			e.Instead = st.Instead[id]
 		}
 		out.Aside = append(out.Aside, e)
 	}

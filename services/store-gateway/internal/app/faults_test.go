@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"encoding/binary"
 	"io"
 	"net/http"
@@ -246,31 +245,6 @@ func TestAnswersAreWholeWhileTheBucketFailsHalfOfItsReads(t *testing.T) {
 		got, err := series(t, g.conn, everything)
 		require.NoError(t, err)
 		requireEqual(t, want, got)
-	}
-}
-
-func TestABucketThatIsGoneFailsTheStreamAndNamesTheBlock(t *testing.T) {
-	t.Parallel()
-	for _, strategy := range []thanos.PartialResponseStrategy{thanos.PartialResponseStrategy_WARN, thanos.PartialResponseStrategy_ABORT} {
-		t.Run(strategy.String(), func(t *testing.T) {
-			t.Parallel()
-			yaml := filesystemYAML(blocktest.RecordedAfter(t)) + `faults:
-  rules:
-  - operations: [get_range]
-    name: chunks/
-    error: error
-`
-			g := start(t, yaml, nil)
-			g.waitReady(t)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			stream, err := thanos.NewStoreClient(g.conn).Series(ctx, ask(lastStart, lastEnd, strategy))
-			require.NoError(t, err)
-			_, err = stream.Recv()
-			require.Equal(t, codes.Aborted, status.Code(err), "%v", err)
-			require.ErrorContains(t, err, lastBlock)
-			require.ErrorContains(t, err, "injected")
-		})
 	}
 }
 

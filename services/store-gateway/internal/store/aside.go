@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -53,7 +54,13 @@ type troubles struct {
 	strategy thanos.PartialResponseStrategy
 	warn     func(text string) error
 	metrics  *metrics
+	// failed is how many blocks the bucket would not give.
+	failed atomic.Int32
 }
+
+// maxFailed is how many blocks of one answer the bucket may fail to give before the trouble is taken for the bucket's and
+// ends the answer: waiting for each of a thousand blocks to fail helps nobody.
+const maxFailed = 8
 
 // aside tells about the blocks that an answer lacks from the start. A block of which
 // nothing is known is warned about, but fails nobody: it may be the remains of an upload.
@@ -82,7 +89,10 @@ func (t *troubles) read(ctx context.Context, err error, consequence string) erro
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil || kindOf(err) || !blockread.Broken(err) || t.strategy == thanos.PartialResponseStrategy_ABORT {
+	if ctx.Err() != nil || kindOf(err) || t.strategy == thanos.PartialResponseStrategy_ABORT {
+		return failure(ctx, err)
+	}
+	if !blockread.Broken(err) && t.failed.Add(1) > maxFailed {
 		return failure(ctx, err)
 	}
 	t.metrics.brokenReads.Inc()

@@ -76,7 +76,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		codec:    newCodecMetrics(counter),
 		lazy:     newLazyMetrics(f),
 		brokenReads: f.NewCounter(prometheus.CounterOpts{
-			Name: "promontory_store_gateway_broken_block_reads_total", Help: "Blocks found broken while an answer was read, which went on without them.",
+			Name: "promontory_store_gateway_broken_block_reads_total", Help: "Blocks that could not be read to their end for an answer, which went on without the rest of them.",
 		}),
 		evicted: f.NewCounter(prometheus.CounterOpts{
 			Name: "promontory_store_gateway_slow_clients_ended_total", Help: "Series requests ended because their clients did not read while others waited.",

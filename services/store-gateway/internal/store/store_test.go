@@ -54,7 +54,7 @@ func TestTroublesDecideByKindAndStrategy(t *testing.T) {
 		"broken, may be left out":   {t.Context(), broken, thanos.PartialResponseStrategy_WARN, true, nil},
 		"gone, may be left out":     {t.Context(), missing, thanos.PartialResponseStrategy_WARN, true, nil},
 		"broken, all or nothing":    {t.Context(), broken, thanos.PartialResponseStrategy_ABORT, false, storeapi.ErrAborted},
-		"bucket, may be left out":   {t.Context(), bucket, thanos.PartialResponseStrategy_WARN, false, storeapi.ErrAborted},
+		"bucket, may be left out":   {t.Context(), bucket, thanos.PartialResponseStrategy_WARN, true, nil},
 		"bucket, all or nothing":    {t.Context(), bucket, thanos.PartialResponseStrategy_ABORT, false, storeapi.ErrAborted},
 		"limits hold with warnings": {t.Context(), limit, thanos.PartialResponseStrategy_WARN, false, storeapi.ErrLimit},
 		"the caller has left":       {cancelled, broken, thanos.PartialResponseStrategy_WARN, false, context.Canceled},
@@ -80,6 +80,21 @@ func TestTroublesDecideByKindAndStrategy(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestABucketThatGivesNoBlockEndsTheAnswer(t *testing.T) {
+	t.Parallel()
+	warnings := 0
+	tr := troubles{strategy: thanos.PartialResponseStrategy_WARN, metrics: newMetrics(nil), warn: func(string) error {
+		warnings++
+		return nil
+	}}
+	for i := range maxFailed {
+		require.NoError(t, tr.read(t.Context(), fmt.Errorf("block %d: connection refused", i), "its data are missing"))
+		require.NoError(t, tr.read(t.Context(), fmt.Errorf("block %d: %w", i, blockread.ErrCorrupt), "its data are missing"), "broken blocks are no sign of it")
+	}
+	require.ErrorIs(t, tr.read(t.Context(), errors.New("block X: connection refused"), "its data are missing"), storeapi.ErrAborted)
+	require.Equal(t, 2*maxFailed, warnings)
 }
 
 func TestAsideTouchesByLabelsTimesAndResolution(t *testing.T) {

@@ -74,8 +74,10 @@ type Syncer struct {
 	readyOnce sync.Once
 
 	// What follows belongs to the goroutine that syncs.
-	blocks  map[ulid.ULID]*blockread.Block
-	aside   map[ulid.ULID]asideBlock
+	blocks map[ulid.ULID]*blockread.Block
+	aside  map[ulid.ULID]asideBlock
+	// instead are the blocks served in the place of one that is set aside, where they hold all of its data.
+	instead map[ulid.ULID][]ulid.ULID
 	cleaned bool
 
 	mu    sync.Mutex // guards state
@@ -95,6 +97,8 @@ type State struct {
 	Metas []*block.Meta
 	// Aside are the blocks that should be served and cannot be.
 	Aside []store.Aside
+	// Instead are the blocks that are served in the place of one of Aside and hold all of its data: answers lack nothing of it.
+	Instead map[ulid.ULID][]ulid.ULID
 	// Refreshed is when the last round ended that went through; zero before the first.
 	Refreshed time.Time
 	// Err is why the last round failed, nil if it did not.
@@ -204,11 +208,15 @@ func (s *Syncer) sync(ctx context.Context) (passing bool, err error) {
 	if partial != nil {
 		s.logger.Warn("metadata of some blocks is missing", zap.Error(partial))
 	}
-	before := s.aside
+	before, insteadBefore := s.aside, s.instead
 	s.aside = map[ulid.ULID]asideBlock{}
-	if err := s.open(ctx, res); err != nil {
+	if err := s.open(ctx, res, res.Metas); err != nil {
 		return true, err
 	}
+	if err := s.serveInstead(ctx, res); err != nil {
+		return true, err
+	}
+	s.tellInstead(insteadBefore)
 	s.setAsideUnread(ctx, res, before)
 	gone := s.takeGone(res)
 	s.publish(before)
@@ -230,8 +238,8 @@ type opened struct {
 	err  error
 }
 
-// open opens the blocks that are new.
-func (s *Syncer) open(ctx context.Context, res *fetch.Result) error {
+// open opens those of metas that are new. res is the round they belong to.
+func (s *Syncer) open(ctx context.Context, res *fetch.Result, metas map[ulid.ULID]*block.Meta) error {
 	var mu sync.Mutex // guards results and failed
 	var results []opened
 	failed := false
@@ -246,7 +254,7 @@ func (s *Syncer) open(ctx context.Context, res *fetch.Result) error {
 		}
 		return g.Wait()
 	}
-	for id, meta := range res.Metas {
+	for id, meta := range metas {
 		if _, ok := s.blocks[id]; !ok {
 			results = append(results, opened{meta: meta})
 		}
@@ -371,10 +379,13 @@ func (s *Syncer) takeGone(res *fetch.Result) (gone []*blockread.Block) {
 // publish shows the new set to the store and to who asks for the state.
 func (s *Syncer) publish(before map[ulid.ULID]asideBlock) {
 	blocks := slices.SortedFunc(maps.Values(s.blocks), byTime)
-	var aside []store.Aside
+	var aside, missing []store.Aside
 	for _, id := range slices.SortedFunc(maps.Keys(s.aside), ulid.ULID.Compare) {
 		a := s.aside[id]
 		aside = append(aside, a.Aside)
+		if s.instead[id] == nil {
+			missing = append(missing, a.Aside)
+		}
 		if old, ok := before[id]; !ok || old.Reason.Error() != a.Reason.Error() {
 			s.logger.Warn("block is set aside", zap.String("block", a.ID), zap.Error(a.Reason))
 		}
@@ -384,7 +395,7 @@ func (s *Syncer) publish(before map[ulid.ULID]asideBlock) {
 			s.logger.Info("block is no longer set aside", zap.Stringer("block", id))
 		}
 	}
-	s.deps.Store.Update(blocks, aside)
+	s.deps.Store.Update(blocks, missing)
 	s.metrics.loaded.Set(float64(len(blocks)))
 	s.metrics.aside.Set(float64(len(aside)))
 	metas := make([]*block.Meta, len(blocks))
@@ -393,7 +404,7 @@ func (s *Syncer) publish(before map[ulid.ULID]asideBlock) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.Metas, s.state.Aside = metas, aside
+	s.state.Metas, s.state.Aside, s.state.Instead = metas, aside, maps.Clone(s.instead)
 }
 
 // letGo frees blocks that are not served any more. Requests that still read one find

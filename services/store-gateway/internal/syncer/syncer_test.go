@@ -170,6 +170,24 @@ func TestBlocksWithUnusableMetadataAreSetAsideWhereTheyConcernTheStore(t *testin
 	require.False(t, aside[1].Known)
 }
 
+func TestMetadataThatArrivedCutOffIsReadAgainSoon(t *testing.T) {
+	t.Parallel()
+	mem := objstore.NewInMemBucket()
+	blocktest.Upload(t, mem, blocktest.Spec{})
+	few := int64(20)
+	synctest.Test(t, func(t *testing.T) {
+		bkt, err := faults.Wrap(mem, faults.Config{Rules: []faults.Rule{{Operations: []string{faults.Get}, Name: "/meta.json", Times: 1, Truncate: &few}}})
+		require.NoError(t, err)
+		s, st := newSyncer(t, bkt, "")
+		begin := time.Now()
+		defer run(t, s)()
+		<-s.Ready()
+		require.Equal(t, 10*time.Second, time.Since(begin))
+		require.Len(t, st.Blocks(), 1)
+		require.Empty(t, s.State().Aside)
+	})
+}
+
 func TestLocalFilesOfBlocksThatAreGoneAreDeleted(t *testing.T) {
 	t.Parallel()
 	mem := objstore.NewInMemBucket()

@@ -31,7 +31,7 @@ func (s *Syncer) setAsideUnread(ctx context.Context, res *fetch.Result, before m
 			continue
 		}
 		// Metadata does not change: what was found out about it stays.
-		if old, ok := before[id]; ok && old.Reason.Error() == err.Error() {
+		if old, ok := before[id]; ok && !old.passing && old.Reason.Error() == err.Error() {
 			s.aside[id] = old
 			continue
 		}
@@ -68,6 +68,9 @@ func (s *Syncer) examine(ctx context.Context, id ulid.ULID, reason error) (aside
 	if err != nil {
 		a.passing = true
 		return a, true
+	}
+	if _, err := block.ParseMetaOf(id, content); err == nil {
+		a.passing = true // the first answer of the bucket was not what is there
 	}
 	var raw rawMeta
 	if json.Unmarshal(content, &raw) != nil || raw.MinTime == nil || raw.MaxTime == nil || len(raw.Thanos.Labels) == 0 {

@@ -61,16 +61,16 @@ func (c *Config) startGateway(ctx context.Context, group *procs.Group, name, buc
 	return &gateway{process: group.Process(name), http: httpAddr, conn: conn}, nil
 }
 
-// asked is what a store-gateway has asked of its bucket so far, by cause and operation, and how many tasks of each cause it has
-// finished.
+// asked is what a store-gateway has asked of its bucket so far, by cause and operation; and, by cause, how many tasks it has
+// finished and what was asked for these.
 type asked struct {
-	requests map[[2]string]int
-	tasks    map[string]int
+	requests    map[[2]string]int
+	tasks, done map[string]int
 }
 
 // asked reads the store-gateway's metrics.
 func (g *gateway) asked(ctx context.Context) (asked, error) {
-	a := asked{requests: map[[2]string]int{}, tasks: map[string]int{}}
+	a := asked{requests: map[[2]string]int{}, tasks: map[string]int{}, done: map[string]int{}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.http+"/metrics", http.NoBody)
 	if err != nil {
 		return a, fmt.Errorf("read metrics: %w", err)
@@ -114,6 +114,8 @@ func (a asked) add(line string) {
 	switch suffix {
 	case "_total":
 		a.requests[[2]string{of["cause"], of["operation"]}] = int(value)
+	case "_sum":
+		a.done[of["cause"]] = int(value)
 	case "_count":
 		a.tasks[of["cause"]] = int(value)
 	}
@@ -138,8 +140,8 @@ func (a asked) since(before asked, causes ...string) (sum int, byOperation strin
 	return sum, strings.Join(parts, ", ")
 }
 
-// awaitRound waits until the store-gateway has ended a round of its sync that it had not when it was called, and returns what it
-// has asked up to then.
+// awaitRound waits until the store-gateway has ended at least one more round of its sync than when it was called, and returns
+// what it has asked up to then.
 func (g *gateway) awaitRound(ctx context.Context) (asked, error) {
 	before, err := g.asked(ctx)
 	if err != nil {

@@ -168,16 +168,13 @@ func (c *requestsConfig) series1(ctx context.Context, out io.Writer, g *gateway,
 // roundsAnHour is how often the bucket is looked through by default.
 const roundsAnHour = 4
 
-// idle prints what one round of the sync costs while nothing is asked and nothing changes.
+// idle prints what a round of the sync costs while nothing is asked and nothing changes.
 func idle(ctx context.Context, out io.Writer, g *gateway) error {
-	var before, after asked
-	_, err := g.awaitRound(ctx) // the next one is whole
-	if err == nil {
-		before, err = g.awaitRound(ctx)
-	}
+	before, err := g.awaitRound(ctx) // what is new is known then
 	if err != nil {
 		return err
 	}
+	var after asked
 	u, err := measure(g.process, func() (err error) {
 		after, err = g.awaitRound(ctx)
 		return err
@@ -185,7 +182,8 @@ func idle(ctx context.Context, out io.Writer, g *gateway) error {
 	if err != nil {
 		return err
 	}
-	n, ops := after.since(before)
-	fmt.Fprintf(out, "  idle round                      %6d requests (%s), %d an hour by default; %.2f CPU-s\n", n, ops, roundsAnHour*n, u.cpu.Seconds())
+	rounds := after.tasks["sync"] - before.tasks["sync"]
+	n := (after.done["sync"] - before.done["sync"]) / rounds
+	fmt.Fprintf(out, "  idle round                      %6d requests, %d an hour by default; %.2f CPU-s\n", n, roundsAnHour*n, u.cpu.Seconds()/float64(rounds))
 	return nil
 }

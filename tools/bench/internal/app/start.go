@@ -158,7 +158,8 @@ func startOnce(ctx context.Context, out io.Writer, cfg *Config, bucket, data, la
 func idleOnce(ctx context.Context, out io.Writer, cfg *Config, bucket, data, strategy string) (err error) {
 	group := procs.New(procs.Config{LogDir: filepath.Join(filepath.Dir(data), "logs")})
 	defer func() { err = errors.Join(err, group.Stop()) }()
-	g, err := cfg.startGateway(ctx, group, "store-gateway", filesystem(bucket), data, "--block-discovery-strategy="+strategy, "--sync-block-duration=3s")
+	g, err := cfg.startGateway(ctx, group, "store-gateway", filesystem(bucket), data, "--block-discovery-strategy="+strategy, "--sync-block-duration=3s",
+		"--store.enable-index-header-lazy-reader", "--store.index-header-lazy-download-strategy=lazy") // headers are none of this row's concern
 	if err != nil {
 		return err
 	}

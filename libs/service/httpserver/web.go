@@ -87,3 +87,19 @@ func (c *WebConfig) CORS(h http.Handler) http.Handler {
 		h.ServeHTTP(w, r)
 	})
 }
+
+// Preflight answers OPTIONS for any path below /api/v1/, so that browsers let pages of other sites call what is there, and leaves
+// everything else to next. Were it a route of next, unknown paths would be "method not allowed" instead of "not found". wrap
+// is put around the answer under the name "options".
+func (c *WebConfig) Preflight(next http.Handler, wrap func(name string, h http.Handler) http.Handler) http.Handler {
+	options := wrap("options", c.CORS(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions && strings.HasPrefix(r.URL.Path, "/api/v1/") {
+			options.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -76,3 +76,22 @@ func TestCORSCanBeSwitchedOff(t *testing.T) {
 	web.CORS(http.NotFoundHandler()).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", nil))
 	require.Empty(t, rec.Header().Get("Access-Control-Allow-Origin"))
 }
+
+func TestAnyPathOfTheAPIMayBeAskedForByPagesOfOtherSites(t *testing.T) {
+	t.Parallel()
+	var web WebConfig
+	api := http.NewServeMux()
+	api.HandleFunc("GET /api/v1/known", func(http.ResponseWriter, *http.Request) {})
+	name := ""
+	h := web.Preflight(api, func(n string, h http.Handler) http.Handler { name = n; return h })
+	require.Equal(t, "options", name)
+	for request, want := range map[[2]string]int{
+		{http.MethodOptions, "/api/v1/known"}: 204, {http.MethodOptions, "/api/v1/other/path"}: 204, {http.MethodOptions, "/elsewhere"}: 404,
+		{http.MethodGet, "/api/v1/known"}: 200, {http.MethodGet, "/api/v1/other"}: 404, {http.MethodPost, "/api/v1/known"}: 405,
+	} {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequest(request[0], request[1], nil))
+		require.Equal(t, want, rec.Code, "%v", request)
+		require.Equal(t, want == 204, rec.Header().Get("Access-Control-Allow-Origin") == "*", "%v", request)
+	}
+}

@@ -26,7 +26,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/promapi"
-	"github.com/promontory-io/promontory/libs/promapi/promtypes"
+	"github.com/promontory-io/promontory/libs/promapi/procstatus"
 	"github.com/promontory-io/promontory/services/bucket-web/internal/view"
 )
 
@@ -88,11 +88,7 @@ func (a *API) Handler(wrap func(name string, h http.Handler) http.Handler) http.
 	})
 	get("compactor/status", "compactor_status", a.compactor("status"))
 	get("compactor/plan", "compactor_plan", a.compactor("plan"))
-	get("status/flags", "status_flags", func(*http.Request) (promapi.Data, error) {
-		return promapi.JSON{Value: promtypes.Flags(a.cfg.Flags)}, nil
-	})
-	get("status/buildinfo", "status_build", a.build)
-	get("status/runtimeinfo", "status_runtime", a.runtime)
+	procstatus.Handle(mux, a.cfg.Flags, func(name string, h http.Handler) http.Handler { return wrap(name, a.cfg.CORS(h)) }, a.logger)
 	options := wrap("options", a.cfg.CORS(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	})))

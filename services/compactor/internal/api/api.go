@@ -22,7 +22,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/promapi"
-	"github.com/promontory-io/promontory/libs/promapi/promtypes"
+	"github.com/promontory-io/promontory/libs/promapi/procstatus"
 	"github.com/promontory-io/promontory/services/compactor/internal/run"
 )
 
@@ -42,7 +42,6 @@ type API struct {
 	logger *zap.Logger
 	bkt    objstore.Bucket
 	runner *run.Runner
-	start  time.Time
 
 	mu     sync.Mutex // guards global
 	global Blocks
@@ -58,7 +57,7 @@ type Blocks struct {
 
 // New returns an API over what r does in bkt.
 func New(cfg Config, logger *zap.Logger, bkt objstore.Bucket, r *run.Runner) *API {
-	return &API{cfg: cfg, logger: logger.Named("api"), bkt: bkt, runner: r, start: time.Now(), global: Blocks{Blocks: []*block.Meta{}}}
+	return &API{cfg: cfg, logger: logger.Named("api"), bkt: bkt, runner: r, global: Blocks{Blocks: []*block.Meta{}}}
 }
 
 // SetGlobal sets what the global view shows: all blocks of the bucket, or the error of the
@@ -111,15 +110,8 @@ func (a *API) Handler(wrap func(name string, h http.Handler) http.Handler) http.
 	handle("GET /api/v1/blocks", "blocks", a.blocks)
 	handle("POST /api/v1/blocks/mark", "blocks_mark", a.mark)
 	handle("GET /api/v1/compactor/status", "compactor_status", a.status)
-	handle("GET /api/v1/status/flags", "status_flags", func(*http.Request) (promapi.Data, error) {
-		return promapi.JSON{Value: promtypes.Flags(a.cfg.Flags)}, nil
-	})
-	handle("GET /api/v1/status/buildinfo", "status_build", a.build)
-	handle("GET /api/v1/status/runtimeinfo", "status_runtime", a.runtime)
+	procstatus.Handle(mux, a.cfg.Flags, wrap, a.logger)
 	mux.Handle("GET /api/v1/compactor/plan", wrap("compactor_plan", http.HandlerFunc(a.plan)))
-	mux.Handle("OPTIONS /api/v1/", wrap("options", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusNoContent)
-	})))
 	return mux
 }
 
@@ -257,12 +249,4 @@ func (a *API) plan(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		a.logger.Debug("response not sent", zap.Error(err))
 	}
-}
-
-func (a *API) build(*http.Request) (promapi.Data, error) {
-	return promapi.JSON{Value: promtypes.ThisBuild()}, nil
-}
-
-func (a *API) runtime(*http.Request) (promapi.Data, error) {
-	return promapi.JSON{Value: promtypes.ThisProcess(a.start)}, nil
 }

@@ -237,7 +237,7 @@ func addViewer(cfg *Config, p *service.Process, bkt objstore.Bucket, base *fetch
 	cfg.Web.Normalize(true)
 	cfg.Web.Mount(p.HTTP, "/", webui.Over(webui.Config{
 		Service: "compactor", Pages: []webui.Page{webui.Work, webui.Blocks, webui.Loaded, webui.Flags, webui.Status}, Wrap: mw.Wrap,
-	}, cfg.Web.CORS(a.Handler(mw.Wrap))))
+	}, cfg.Web.Preflight(cfg.Web.CORS(a.Handler(mw.Wrap)), mw.Wrap)))
 
 	all := base.NewFetcher(nil)
 	p.Group.Add("block viewer", func(ctx context.Context) error {

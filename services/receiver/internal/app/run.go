@@ -18,6 +18,7 @@ import (
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/budget"
 	"github.com/promontory-io/promontory/libs/objstore"
+	"github.com/promontory-io/promontory/libs/promapi/procstatus"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/grpcserver"
@@ -132,6 +133,7 @@ func routes(cfg Config, a *api.API, p *service.Process) http.Handler {
 		mux.Handle(pattern, h)
 		p.HTTP.Handle(pattern, h)
 	}
+	procstatus.Handle(p.HTTP, p.Flags, mw.Wrap, p.Logger)
 	pages := webui.Config{Service: "receiver", Pages: []webui.Page{webui.Tenants}, Wrap: mw.Wrap}
 	p.HTTP.Handle("/", webui.Over(pages, http.NotFoundHandler()))
 	return mux

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/promapi"
+	"github.com/promontory-io/promontory/libs/promapi/procstatus"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/libs/storeapi/rulefilter"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
@@ -55,7 +56,7 @@ func New(deps Deps) http.Handler {
 	get("rules", "rules", a.rules)
 	get("alerts", "alerts", a.alerts)
 	get("rules/gaps", "rules_gaps", a.gaps)
-	get("status/flags", "status_flags", func(*http.Request) (any, error) { return deps.Flags, nil })
+	procstatus.Handle(mux, deps.Flags, func(name string, h http.Handler) http.Handler { return deps.Wrap(name, deps.CORS(h)) }, deps.Logger)
 	get("status/ruler", "status_ruler", func(*http.Request) (any, error) { return deps.Status(), nil })
 	mux.Handle("POST /api/v1/rules/gaps/filled", deps.Wrap("rules_gaps", a.handle(a.filled)))
 	mux.Handle("POST /-/reload", deps.Wrap("reload", http.HandlerFunc(a.reload)))

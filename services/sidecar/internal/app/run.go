@@ -15,6 +15,7 @@ import (
 	"github.com/promontory-io/promontory/libs/block/ship"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/promapi/httpclient"
+	"github.com/promontory-io/promontory/libs/promapi/procstatus"
 	"github.com/promontory-io/promontory/libs/promapi/promclient"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/grpcserver"
@@ -47,6 +48,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) error {
 	monitor := newMonitor(ctx, cfg, client, p)
 	p.Group.AddPart(lifecycle.Part{Name: "prometheus", Run: monitor.Run, Ready: monitor.Started()})
 
+	procstatus.Handle(p.HTTP, p.Flags, nil, p.Logger)
 	if err := addReloader(cfg.Reloader, client, p); err != nil {
 		return err
 	}

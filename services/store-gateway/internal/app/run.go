@@ -20,6 +20,7 @@ import (
 	"github.com/promontory-io/promontory/libs/cache/cachebucket"
 	"github.com/promontory-io/promontory/libs/cache/indexcache"
 	"github.com/promontory-io/promontory/libs/objstore"
+	"github.com/promontory-io/promontory/libs/promapi/procstatus"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/grpcserver"
@@ -99,10 +100,14 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		cfg.Web.Normalize(false)
 		mux := http.NewServeMux()
 		blocks := api.Blocks(cfg.Web.Label, sync.State, p.Logger.Named("api"))
-		mux.Handle("GET /api/v1/blocks", mw.Wrap("blocks", cfg.Web.CORS(blocks)))
+		wrap := func(name string, h http.Handler) http.Handler { return mw.Wrap(name, cfg.Web.CORS(h)) }
+		mux.Handle("GET /api/v1/blocks", wrap("blocks", blocks))
+		procstatus.Handle(mux, p.Flags, wrap, p.Logger)
 		cfg.Web.Mount(p.HTTP, "/", webui.Over(webui.Config{
 			Service: "store-gateway", Pages: []webui.Page{webui.Loaded, webui.Flags, webui.Status}, Wrap: mw.Wrap,
-		}, mux))
+		}, cfg.Web.Preflight(mux, mw.Wrap)))
+	} else {
+		procstatus.Handle(p.HTTP, p.Flags, nil, p.Logger)
 	}
 	_, err = p.GRPC(grpcserver.Options{
 		Register: []func(grpc.ServiceRegistrar){

@@ -61,10 +61,11 @@ type reader struct {
 	api     harness.API
 }
 
-func (h *cachedHistory) reader(name string) reader {
+// reader starts both; args are further arguments of the querier.
+func (h *cachedHistory) reader(name string, args ...string) reader {
 	yaml := "{type: MEMCACHED, config: {addresses: ['" + h.memcached.Addr + "'], max_async_buffer_size: 100000}}"
 	gateway := h.StoreGateway("store-gateway-"+name, h.config, "--index-cache.config="+yaml, "--store.caching-bucket.config="+yaml)
-	querier := h.Querier("querier-"+name, []harness.Service{gateway}, "--store.response-timeout=3s")
+	querier := h.Querier("querier-"+name, []harness.Service{gateway}, args...)
 	return reader{h: h, gateway: gateway, api: h.API(querier)}
 }
 
@@ -154,7 +155,7 @@ func TestStoreGatewaysShareAMemcachedInFrontOfS3(t *testing.T) {
 func TestS3ThatStandsStillIsToldByStrategyAndRecoveredFrom(t *testing.T) {
 	t.Parallel()
 	h := newCachedHistory(t)
-	r := h.reader("only")
+	r := h.reader("only", "--store.response-timeout=3s")
 	r.eventually(t, free)
 	server := h.Process(s3Server)
 	require.NoError(t, server.Signal(syscall.SIGSTOP))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,10 +20,23 @@ import (
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 )
 
-// A memcached behind both caches changes no answer: not when it is empty, full of what was read before, or gone.
-func TestCachesInMemcachedChangeNoAnswer(t *testing.T) {
+// A server behind both caches changes no answer: not when it is empty, full of what was read before, or gone.
+func TestCachesInServersChangeNoAnswer(t *testing.T) {
 	t.Parallel()
-	server := cachetest.Memcached(t)
+	t.Run("memcached", func(t *testing.T) {
+		t.Parallel()
+		server := cachetest.Memcached(t)
+		cacheChangesNoAnswer(t, server, "type: MEMCACHED\nconfig: {addresses: ['"+server.Addr+"']}")
+	})
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		server := cachetest.Redis(t)
+		cacheChangesNoAnswer(t, server, "type: REDIS\nconfig: {addr: '"+server.Addr+"'}")
+	})
+}
+
+func cacheChangesNoAnswer(t *testing.T, server *cachetest.Server, yaml string) {
+	t.Helper()
 	var all []labels.Labels
 	for i := range 300 {
 		all = append(all, labels.FromStrings("__name__", fmt.Sprintf("m%d", i%5), "n", fmt.Sprint(i)))
@@ -30,7 +44,6 @@ func TestCachesInMemcachedChangeNoAnswer(t *testing.T) {
 	dir, _ := bucketOf(t, blocktest.Spec{Series: all, Interval: time.Minute, ExternalLabels: labels.FromStrings("cluster", "test")})
 	plain := start(t, filesystemYAML(dir), nil)
 	plain.waitReady(t)
-	yaml := "type: MEMCACHED\nconfig: {addresses: ['" + server.Addr + "']}"
 	cached := start(t, filesystemYAML(dir), func(c *Config) {
 		c.IndexCache = flags.InlineContent("index-cache.config", yaml)
 		c.CachingBucket = flags.InlineContent("store.caching-bucket.config", yaml)
@@ -67,4 +80,14 @@ func metricsOf(t *testing.T, g *gateway) string {
 	text, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	return string(text)
+}
+
+// counterOf reads a counter without labels from the text of metrics.
+func counterOf(t *testing.T, text, name string) int {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^` + name + ` (\d+)$`).FindStringSubmatch(text)
+	require.NotNil(t, m, name)
+	n, err := strconv.Atoi(m[1])
+	require.NoError(t, err)
+	return n
 }

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -40,7 +38,7 @@ func newSlowAtFirst(t *testing.T, addr string) (*slowAtFirst, string) {
 			r.SetURL(target)
 			r.Out.Host = r.In.Host // it is part of what clients sign
 		},
-		ErrorLog: log.New(io.Discard, "", 0), // of requests that were given up
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}}
 	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)

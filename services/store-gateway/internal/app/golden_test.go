@@ -2,7 +2,6 @@ package app
 
 import (
 	"bufio"
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -138,13 +137,7 @@ func queriedBlocks(t *testing.T, hints *anypb.Any, m interface {
 // series makes a Series call and returns its frames.
 func series(t testing.TB, conn grpc.ClientConnInterface, req *thanos.SeriesRequest) (frames []*thanos.SeriesResponse, err error) {
 	t.Helper()
-	return seriesWithin(t.Context(), t, conn, req)
-}
-
-// seriesWithin is series with a context of its own.
-func seriesWithin(ctx context.Context, t testing.TB, conn grpc.ClientConnInterface, req *thanos.SeriesRequest) (frames []*thanos.SeriesResponse, err error) {
-	t.Helper()
-	stream, err := thanos.NewStoreClient(conn).Series(ctx, req)
+	stream, err := thanos.NewStoreClient(conn).Series(t.Context(), req)
 	if err != nil {
 		return nil, err
 	}

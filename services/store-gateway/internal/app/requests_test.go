@@ -57,11 +57,11 @@ func TestRequestsToTheBucketAreCountedForEachCall(t *testing.T) {
 		require.Len(t, frames, 1)
 	}
 	ask()
-	// Header: size, first bytes, contents, symbols, table. Then postings, series, attributes of the chunk file, chunks.
-	require.Equal(t, 9, callsDone(t, g, "series", 1), "a header that a call needs is its own")
+	// The header, postings, series, attributes of the chunk file, chunks.
+	require.Equal(t, 5, callsDone(t, g, "series", 1), "a header that a call needs is its own")
 	ask()
 	// A local bucket's series entries skip the cache.
-	require.Equal(t, 10, callsDone(t, g, "series", 2), "caches are no bucket")
+	require.Equal(t, 6, callsDone(t, g, "series", 2), "caches are no bucket")
 	_, err := thanos.NewStoreClient(g.conn).LabelValues(t.Context(), &thanos.LabelValuesRequest{Label: "job", Start: lastStart, End: lastEnd})
 	require.NoError(t, err)
 	require.Zero(t, callsDone(t, g, "label_values", 1), "the header has them")

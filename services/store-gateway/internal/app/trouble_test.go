@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -47,13 +46,7 @@ func TestTroubleWithTheBucketByStrategy(t *testing.T) {
 				t.Parallel()
 				g := start(t, filesystemYAML(blocktest.RecordedAfter(t))+"faults:\n  seed: 3\n  rules:\n  - {"+tc.rule+"}\n", func(c *Config) { c.Sync.Interval = 50 * time.Millisecond })
 				g.waitReady(t)
-				// Attempts are made until the deadline is near; what is wrong is told before it.
-				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-				defer cancel()
-				if tc.says == "" {
-					ctx = t.Context()
-				}
-				frames, err := seriesWithin(ctx, t, g.conn, ask(beforeStart, lastEnd, strategy))
+				frames, err := series(t, g.conn, ask(beforeStart, lastEnd, strategy))
 				chunks, warnings := split(frames)
 				switch {
 				case tc.says == "":
@@ -99,7 +92,7 @@ func TestABlockDeletedWhileItIsReadIsNamedAndOthersAreServed(t *testing.T) {
 			}
 			answered := make(chan answer, 1)
 			go func() {
-				frames, err := seriesWithin(t.Context(), t, g.conn, ask(lastStart, lastEnd, strategy))
+				frames, err := series(t, g.conn, ask(lastStart, lastEnd, strategy))
 				answered <- answer{frames, err}
 			}()
 			// Postings, series, chunks.

@@ -89,7 +89,7 @@ type segment struct {
 func New(ctx context.Context, meta *block.Meta, cfg Config, deps Deps) (*Block, error) {
 	b := &Block{
 		Meta: meta, External: meta.ExternalLabels(), id: meta.ULID.String(),
-		header: deps.Opener.Handle(meta.ULID.String(), block.ObjectName(meta.ULID, block.IndexFilename)),
+		header: deps.Opener.Handle(meta.ULID.String(), indexOf(meta)),
 		cfg:    cfg, deps: deps,
 		seriesBytes: cfg.SeriesBytes, chunkBytes: cfg.ChunkBytes,
 	}
@@ -100,6 +100,17 @@ func New(ctx context.Context, meta *block.Meta, cfg Config, deps Deps) (*Block, 
 		b.chunkBytes = s
 	}
 	return b, b.findSegments(ctx)
+}
+
+// indexOf is where the index of a block is.
+func indexOf(meta *block.Meta) indexheader.Index {
+	ix := indexheader.Index{Name: block.ObjectName(meta.ULID, block.IndexFilename)}
+	for _, f := range meta.Thanos.Files {
+		if f.RelPath == block.IndexFilename {
+			ix.Size = f.SizeBytes
+		}
+	}
+	return ix
 }
 
 // findSegments takes the first answer: the list of segments, the list of files, the

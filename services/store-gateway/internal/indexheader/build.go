@@ -15,79 +15,156 @@ import (
 	"github.com/promontory-io/promontory/services/store-gateway/internal/rangeread"
 )
 
-// pieceLen is how much of the index is read with one request.
-const pieceLen = 4 << 20
+const (
+	// pieceLen is how much of the index is read with one request.
+	pieceLen = 4 << 20
+	// minTail and maxTail bound how much of the end of an index is read together with its table of contents, in the hope that
+	// the postings offset table lies in it: one in tailShare of all bytes.
+	minTail, maxTail = 64 << 10, 512 << 10
+	tailShare        = 16
+	// maxLead is how many bytes before the symbols are worth no request of their own.
+	maxLead = 4 << 10
+)
 
-// Build reads what a header needs of the index called name and writes the header to w.
-// It costs five requests and one for each 4 MiB of symbols and table. Errors wrap
-// ErrCorrupt, or are those of the bucket.
-func Build(ctx context.Context, bkt *rangeread.Bucket, name string, w io.Writer) error {
-	size, err := bkt.Size(ctx, name)
+// Index is an index in the bucket.
+type Index struct {
+	// Name is the object's.
+	Name string
+	// Size is in bytes, as the metadata of the block have it; 0 where they do not. It spares a request, and is not believed
+	// where it proves wrong.
+	Size int64
+}
+
+// indexReader reads an index of which the end is in memory.
+type indexReader struct {
+	bkt     *rangeread.Bucket
+	name    string
+	version byte
+	toc     *index.TOC
+	size    int64
+	tail    []byte
+	tailOff int64 // where tail begins
+}
+
+// Build reads what a header needs of an index and writes the header to w. It costs one request for a small index, and otherwise
+// one for its end, and one for each 4 MiB of symbols and of the table, where that is not in the end. Errors wrap ErrCorrupt, or
+// are those of the bucket.
+func Build(ctx context.Context, bkt *rangeread.Bucket, ix Index, w io.Writer) error {
+	r := &indexReader{bkt: bkt, name: ix.Name}
+	if err := r.open(ctx, ix.Size); err != nil {
+		return err
+	}
+	first, err := r.first(ctx)
 	if err != nil {
 		return err
 	}
-	if size < indexHeadLen+tocLen {
-		return fmt.Errorf("%s: %w: truncated to %d bytes", name, ErrCorrupt, size)
-	}
-	version, err := readIndexHead(ctx, bkt, name)
-	if err != nil {
+	if _, err := w.Write(appendHead(nil, r.version, r.toc.PostingsTable)); err != nil {
 		return err
 	}
-	tail := rangeread.Part{Off: size - tocLen, Buf: make([]byte, tocLen), Min: tocLen}
-	if err := bkt.Read(ctx, name, &tail); err != nil {
+	symbols := int64(r.toc.Symbols)
+	if n := int64(len(first)); n > symbols {
+		if _, err := w.Write(first[symbols:]); err != nil {
+			return err
+		}
+		symbols = n
+	}
+	if err := r.copyRange(ctx, symbols, int64(r.toc.Series), w); err != nil {
 		return err
 	}
-	toc, err := parseTOC(tail.Buf, size)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if _, err := w.Write(appendHead(nil, version, toc.PostingsTable)); err != nil {
+	if err := r.copyRange(ctx, int64(r.toc.PostingsTable), r.size, w); err != nil {
 		return err
 	}
-	if err := copyRange(ctx, bkt, name, int64(toc.Symbols), int64(toc.Series), w); err != nil {
-		return err
-	}
-	if err := copyRange(ctx, bkt, name, int64(toc.PostingsTable), size, w); err != nil {
-		return err
-	}
-	_, err = w.Write(appendFooter(nil, headLen+toc.Series-toc.Symbols))
+	_, err = w.Write(appendFooter(nil, headLen+r.toc.Series-r.toc.Symbols))
 	return err
 }
 
-func readIndexHead(ctx context.Context, bkt *rangeread.Bucket, name string) (version byte, err error) {
-	head := rangeread.Part{Buf: make([]byte, indexHeadLen), Min: indexHeadLen}
-	if err := bkt.Read(ctx, name, &head); err != nil {
-		return 0, err
+// open reads the end of the index, for which it takes the size that it is told unless that proves wrong.
+func (r *indexReader) open(ctx context.Context, size int64) error {
+	var first error
+	if size > 0 {
+		first = r.openSized(ctx, size)
+		if first == nil || !errors.Is(first, ErrCorrupt) && !errors.Is(first, rangeread.ErrTruncated) {
+			return first
+		}
 	}
-	if m := binary.BigEndian.Uint32(head.Buf); m != index.MagicIndex {
-		return 0, fmt.Errorf("%s: %w: it begins with %08x, not with %08x", name, ErrCorrupt, m, index.MagicIndex)
+	real, err := r.bkt.Size(ctx, r.name)
+	if err != nil {
+		return err
 	}
-	version = head.Buf[4]
-	if version != index.FormatV1 && version != index.FormatV2 {
-		return 0, fmt.Errorf("%s: %w: version %d, want 1 or 2", name, ErrCorrupt, version)
+	if first != nil && real == size {
+		return first
 	}
-	return version, nil
+	return r.openSized(ctx, real)
 }
 
-func copyRange(ctx context.Context, bkt *rangeread.Bucket, name string, start, end int64, w io.Writer) error {
-	buf := make([]byte, min(end-start, pieceLen))
+func (r *indexReader) openSized(ctx context.Context, size int64) error {
+	if size < indexHeadLen+tocLen {
+		return fmt.Errorf("%s: %w: truncated to %d bytes", r.name, ErrCorrupt, size)
+	}
+	n := min(max(size/tailShare, minTail), maxTail, size)
+	tail := rangeread.Part{Off: size - n, Buf: make([]byte, n), Min: int(n)}
+	if err := r.bkt.Read(ctx, r.name, &tail); err != nil {
+		return err
+	}
+	toc, err := parseTOC(tail.Buf[n-tocLen:], size)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.name, err)
+	}
+	r.toc, r.size, r.tail, r.tailOff = toc, size, tail.Buf, tail.Off
+	return nil
+}
+
+// first reads the beginning of the index, with the first of the symbols where they follow closely, and learns the version.
+func (r *indexReader) first(ctx context.Context) ([]byte, error) {
+	n := int64(indexHeadLen)
+	if r.toc.Symbols <= maxLead {
+		n = min(int64(r.toc.Series), pieceLen)
+	}
+	buf := make([]byte, n)
+	if err := r.read(ctx, 0, buf); err != nil {
+		return nil, err
+	}
+	if m := binary.BigEndian.Uint32(buf); m != index.MagicIndex {
+		return nil, fmt.Errorf("%s: %w: it begins with %08x, not with %08x", r.name, ErrCorrupt, m, index.MagicIndex)
+	}
+	r.version = buf[4]
+	if r.version != index.FormatV1 && r.version != index.FormatV2 {
+		return nil, fmt.Errorf("%s: %w: version %d, want 1 or 2", r.name, ErrCorrupt, r.version)
+	}
+	return buf, nil
+}
+
+// read fills buf with what is at off.
+func (r *indexReader) read(ctx context.Context, off int64, buf []byte) error {
+	if before := r.tailOff - off; before < int64(len(buf)) {
+		copy(buf[max(before, 0):], r.tail[max(-before, 0):])
+		if before <= 0 {
+			return nil
+		}
+		buf = buf[:before]
+	}
+	p := rangeread.Part{Off: off, Buf: buf, Min: len(buf)}
+	return r.bkt.Read(ctx, r.name, &p)
+}
+
+func (r *indexReader) copyRange(ctx context.Context, start, end int64, w io.Writer) error {
+	buf := make([]byte, max(0, min(end-start, pieceLen)))
 	for start < end {
-		n := min(end-start, pieceLen)
-		p := rangeread.Part{Off: start, Buf: buf[:n], Min: int(n)}
-		if err := bkt.Read(ctx, name, &p); err != nil {
+		piece := buf[:min(end-start, pieceLen)]
+		if err := r.read(ctx, start, piece); err != nil {
 			return err
 		}
-		if _, err := w.Write(p.Buf); err != nil {
+		if _, err := w.Write(piece); err != nil {
 			return err
 		}
-		start += n
+		start += int64(len(piece))
 	}
 	return nil
 }
 
-// BuildFile writes the header of the index called name to a file, whole or not at
+// BuildFile writes the header of an index to a file, whole or not at
 // all, and makes the folder where it is missing.
-func BuildFile(ctx context.Context, bkt *rangeread.Bucket, name, file string) (err error) {
+func BuildFile(ctx context.Context, bkt *rangeread.Bucket, ix Index, file string) (err error) {
 	dir := filepath.Dir(file)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -102,7 +179,7 @@ func BuildFile(ctx context.Context, bkt *rangeread.Bucket, name, file string) (e
 			err = errors.Join(err, removeIfThere(tmp))
 		}
 	}()
-	err = Build(ctx, bkt, name, f)
+	err = Build(ctx, bkt, ix, f)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -115,10 +192,10 @@ func BuildFile(ctx context.Context, bkt *rangeread.Bucket, name, file string) (e
 	return syncDir(dir)
 }
 
-// BuildBytes returns the header of the index called name.
-func BuildBytes(ctx context.Context, bkt *rangeread.Bucket, name string) ([]byte, error) {
+// BuildBytes returns the header of an index.
+func BuildBytes(ctx context.Context, bkt *rangeread.Bucket, ix Index) ([]byte, error) {
 	var b bytes.Buffer
-	if err := Build(ctx, bkt, name, &b); err != nil {
+	if err := Build(ctx, bkt, ix, &b); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

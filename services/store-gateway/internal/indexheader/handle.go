@@ -40,19 +40,18 @@ func NewOpener(bkt *rangeread.Bucket, cfg Config, logger *zap.Logger, m *Metrics
 	return &Opener{bkt: bkt, cfg: cfg, logger: logger, metrics: m, now: time.Now}
 }
 
-// Handle returns the handle of the header of block id, whose index is called name.
-// Nothing is read yet.
-func (o *Opener) Handle(id, name string) *Handle {
-	return &Handle{o: o, id: id, name: name}
+// Handle returns the handle of the header of block id. Nothing is read yet.
+func (o *Opener) Handle(id string, ix Index) *Handle {
+	return &Handle{o: o, id: id, ix: ix}
 }
 
 // file is where the header of a block is kept.
 func (o *Opener) file(id string) string { return filepath.Join(o.cfg.Dir, id, Filename) }
 
 // open opens the header on disk, or makes it where there is none that can be read.
-func (o *Opener) open(ctx context.Context, id, name string) (*Reader, error) {
+func (o *Opener) open(ctx context.Context, id string, ix Index) (*Reader, error) {
 	if o.cfg.Dir == "" {
-		b, err := o.build(ctx, func() ([]byte, error) { return BuildBytes(ctx, o.bkt, name) })
+		b, err := o.build(ctx, func() ([]byte, error) { return BuildBytes(ctx, o.bkt, ix) })
 		if err != nil {
 			return nil, err
 		}
@@ -66,7 +65,7 @@ func (o *Opener) open(ctx context.Context, id, name string) (*Reader, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		o.logger.Warn("index header is unreadable, making it anew", zap.String("block", id), zap.Error(err))
 	}
-	if _, err := o.build(ctx, func() ([]byte, error) { return nil, BuildFile(ctx, o.bkt, name, file) }); err != nil {
+	if _, err := o.build(ctx, func() ([]byte, error) { return nil, BuildFile(ctx, o.bkt, ix, file) }); err != nil {
 		return nil, err
 	}
 	return o.load(func() (*Reader, error) { return OpenFile(file, o.cfg.Sampling) })
@@ -89,8 +88,9 @@ func (o *Opener) load(f func() (*Reader, error)) (*Reader, error) {
 
 // Handle is the header of one block, open or not. It is safe for concurrent use.
 type Handle struct {
-	o        *Opener
-	id, name string
+	o  *Opener
+	id string
+	ix Index
 
 	// opening holds a token while the header is being opened, so that those who need
 	// it at the same time wait with their own contexts.
@@ -122,7 +122,7 @@ func (h *Handle) Acquire(ctx context.Context) (*Reader, func(), error) {
 		return r, h.release, nil
 	}
 	begin := time.Now()
-	r, err := h.o.open(ctx, h.id, h.name)
+	r, err := h.o.open(ctx, h.id, h.ix)
 	if h.o.cfg.Lazy {
 		h.o.metrics.lazyLoaded(time.Since(begin), err)
 	}

@@ -52,7 +52,7 @@ func manyValues(t testing.TB) (bkt objstore.Bucket, name string, ix *index.Reade
 func TestReaderAnswersAsTheIndexItself(t *testing.T) {
 	t.Parallel()
 	bkt, name, ix := manyValues(t)
-	header, err := indexheader.BuildBytes(t.Context(), rangeread.New(bkt, rangeread.DefaultConfig()), name)
+	header, err := indexheader.BuildBytes(t.Context(), rangeread.New(bkt, rangeread.DefaultConfig()), indexheader.Index{Name: name})
 	require.NoError(t, err)
 	ranges, err := ix.PostingsRanges()
 	require.NoError(t, err)
@@ -166,7 +166,7 @@ func reversed(t *testing.T, header []byte) []byte {
 func TestATableWithoutOrderIsReadAsAWhole(t *testing.T) {
 	t.Parallel()
 	bkt, name, ix := manyValues(t)
-	header, err := indexheader.BuildBytes(t.Context(), rangeread.New(bkt, rangeread.DefaultConfig()), name)
+	header, err := indexheader.BuildBytes(t.Context(), rangeread.New(bkt, rangeread.DefaultConfig()), indexheader.Index{Name: name})
 	require.NoError(t, err)
 	r, err := indexheader.OpenBytes(reversed(t, header), 32)
 	require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestATableWithoutOrderIsReadAsAWhole(t *testing.T) {
 func TestDamageIsNoticed(t *testing.T) {
 	t.Parallel()
 	bkt, name, _ := manyValues(t)
-	header, err := indexheader.BuildBytes(t.Context(), rangeread.New(bkt, rangeread.DefaultConfig()), name)
+	header, err := indexheader.BuildBytes(t.Context(), rangeread.New(bkt, rangeread.DefaultConfig()), indexheader.Index{Name: name})
 	require.NoError(t, err)
 	for i := 0; i < len(header); i += 3 {
 		b := slices.Clone(header)
@@ -210,7 +210,7 @@ func TestHandleMakesOpensAndMendsTheFile(t *testing.T) {
 	dir := t.TempDir()
 	newHandle := func(lazy bool) *indexheader.Handle {
 		o := indexheader.NewOpener(rangeread.New(f, rangeread.DefaultConfig()), indexheader.Config{Dir: dir, Lazy: lazy, IdleTimeout: time.Nanosecond}, zap.NewNop(), indexheader.NewMetrics(nil))
-		return o.Handle("block", name)
+		return o.Handle("block", indexheader.Index{Name: name})
 	}
 	use := func(h *indexheader.Handle) {
 		t.Helper()
@@ -222,7 +222,7 @@ func TestHandleMakesOpensAndMendsTheFile(t *testing.T) {
 	h := newHandle(false)
 	use(h)
 	use(h)
-	require.EqualValues(t, 4, f.Requests()[faults.GetRange], "head, end, symbols, table")
+	require.EqualValues(t, 1, f.Requests()[faults.GetRange], "it is small")
 	require.EqualValues(t, 1, f.Requests()[faults.Attributes])
 	h.Retire()
 
@@ -250,14 +250,65 @@ func TestHandleMakesOpensAndMendsTheFile(t *testing.T) {
 	h.Retire()
 }
 
+func TestAHeaderCostsFewRequests(t *testing.T) {
+	t.Parallel()
+	numbered := func(n int) (series []labels.Labels) {
+		for i := range n {
+			series = append(series, labels.FromStrings("__name__", "m", "id", fmt.Sprintf("%06d", i)))
+		}
+		return series
+	}
+	for name, tc := range map[string]struct {
+		series int
+		ranges int64
+	}{
+		"a small index as a whole":                               {10, 1},
+		"the end with the table, the beginning with the symbols": {2500, 2},
+		"and the rest of the table":                              {10_000, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mem := objstore.NewInMemBucket()
+			meta := blocktest.Upload(t, mem, blocktest.Spec{Series: numbered(tc.series), Interval: time.Hour})
+			object := block.ObjectName(meta.ULID, block.IndexFilename)
+			f, err := faults.Wrap(mem, faults.Config{})
+			require.NoError(t, err)
+			bkt := rangeread.New(f, rangeread.Config{})
+			size, err := bkt.Size(t.Context(), object)
+			require.NoError(t, err)
+			var headers [][]byte
+			for _, said := range []int64{size, 0} {
+				f.Reset()
+				b, err := indexheader.BuildBytes(t.Context(), bkt, indexheader.Index{Name: object, Size: said})
+				require.NoError(t, err)
+				headers = append(headers, b)
+				require.Equal(t, tc.ranges, f.Requests()[faults.GetRange], "of %d bytes", size)
+				require.Equal(t, map[bool]int64{true: 0, false: 1}[said > 0], f.Requests()[faults.Attributes])
+				r, err := indexheader.OpenBytes(b, 32)
+				require.NoError(t, err)
+				_, ok, err := r.Postings("id", fmt.Sprintf("%06d", tc.series-1))
+				require.NoError(t, err)
+				require.True(t, ok)
+			}
+			require.True(t, bytes.Equal(headers[0], headers[1]))
+		})
+	}
+}
+
 func TestACancelledBuildLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	bkt, name, _ := manyValues(t)
-	for after := range int64(5) {
+	var series []labels.Labels
+	for i := range 10_000 {
+		series = append(series, labels.FromStrings("__name__", "m", "id", fmt.Sprintf("%06d", i)))
+	}
+	bkt := objstore.NewInMemBucket()
+	meta := blocktest.Upload(t, bkt, blocktest.Spec{Series: series, Interval: time.Hour})
+	name := block.ObjectName(meta.ULID, block.IndexFilename)
+	for after := range int64(4) { // size, end, beginning, table
 		f, err := faults.Wrap(bkt, faults.Config{Rules: []faults.Rule{{After: after, Error: faults.ErrorPlain}}})
 		require.NoError(t, err)
 		dir := t.TempDir()
-		err = indexheader.BuildFile(t.Context(), rangeread.New(f, rangeread.Config{}), name, filepath.Join(dir, "b", "index-header"))
+		err = indexheader.BuildFile(t.Context(), rangeread.New(f, rangeread.Config{}), indexheader.Index{Name: name}, filepath.Join(dir, "b", "index-header"))
 		require.ErrorIs(t, err, faults.ErrInjected)
 		entries, err := os.ReadDir(filepath.Join(dir, "b"))
 		require.NoError(t, err)

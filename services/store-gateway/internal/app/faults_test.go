@@ -278,14 +278,16 @@ func TestLimitsRefuseWithNumbers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Config)
 		says   string
+		// dropped is the reason that counts it; limits of what is sent are counted by the server.
+		dropped string
 	}{
-		"touched series":       {func(c *Config) { c.Limits.TouchedSeries = 30 }, "30"},
-		"touched samples":      {func(c *Config) { c.Limits.TouchedSamples = 1200 }, "1200"},
-		"downloaded bytes":     {func(c *Config) { c.Limits.DownloadedBytes = 2000 }, "2000"},
-		"series of a request":  {func(c *Config) { c.Limits.RequestSeries = 7 }, "7 series"},
-		"samples of a request": {func(c *Config) { c.Limits.RequestSamples = 2400 }, "2400"},
-		"memory budget":        {func(c *Config) { c.BudgetBytes = 700 << 10 }, "the limit is 716800 bytes"},
-		"chunk pool":           {func(c *Config) { c.ChunkPoolBytes = 600 << 10 }, "reading 8 blocks at once of {__name__=~\".+\"} needs 767456 bytes (749.5 KiB), the limit is 614400 bytes"},
+		"touched series":       {func(c *Config) { c.Limits.TouchedSeries = 30 }, "30", "series"},
+		"touched samples":      {func(c *Config) { c.Limits.TouchedSamples = 1200 }, "1200", "chunks"},
+		"downloaded bytes":     {func(c *Config) { c.Limits.DownloadedBytes = 2000 }, "2000", "bytes"},
+		"series of a request":  {func(c *Config) { c.Limits.RequestSeries = 7 }, "7 series", ""},
+		"samples of a request": {func(c *Config) { c.Limits.RequestSamples = 2400 }, "2400", ""},
+		"memory budget":        {func(c *Config) { c.BudgetBytes = 700 << 10 }, "the limit is 716800 bytes", "memory"},
+		"chunk pool":           {func(c *Config) { c.ChunkPoolBytes = 600 << 10 }, "reading 8 blocks at once of {__name__=~\".+\"} needs 767456 bytes (749.5 KiB), the limit is 614400 bytes", "memory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -294,6 +296,9 @@ func TestLimitsRefuseWithNumbers(t *testing.T) {
 			_, err := series(t, g.conn, all)
 			require.Equal(t, codes.ResourceExhausted, status.Code(err), "%v", err)
 			require.ErrorContains(t, err, tc.says)
+			if tc.dropped != "" {
+				require.Regexp(t, `thanos_bucket_store_queries_dropped_total\{reason="`+tc.dropped+`",tenant="[^"]*"\} [1-9]`, metricsOf(t, g))
+			}
 			frames, err := series(t, g.conn, &thanos.SeriesRequest{
 				MinTime: lastStart, MaxTime: lastEnd, SkipChunks: true, Matchers: []*thanos.LabelMatcher{{Name: "__name__", Value: "up"}},
 			})

@@ -1,14 +1,16 @@
 // Package procstatus answers what each process tells about itself, in the shapes of Prometheus: its flags, its build, and how it
 // runs. Pages and the command line ask every service for the same three.
+//
+// Services without queries have it too, so it does without package promapi, which knows PromQL's values.
 package procstatus
 
 import (
+	"encoding/json"
 	"net/http"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/promapi/promtypes"
 )
 
@@ -30,7 +32,7 @@ func Handle(mux Mux, flags map[string]string, wrap func(name string, h http.Hand
 	started := time.Now()
 	get := func(path, name string, value func() any) {
 		mux.Handle("GET /api/v1/status/"+path, wrap(name, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			if err := promapi.Respond(w, promapi.JSON{Value: value()}, promapi.Notes{}); err != nil {
+			if err := respond(w, value()); err != nil {
 				logger.Debug("answer status", zap.String("path", path), zap.Error(err))
 			}
 		})))
@@ -38,4 +40,16 @@ func Handle(mux Mux, flags map[string]string, wrap func(name string, h http.Hand
 	get("flags", "status_flags", func() any { return promtypes.Flags(flags) })
 	get("buildinfo", "status_build", func() any { return promtypes.ThisBuild() })
 	get("runtimeinfo", "status_runtime", func() any { return promtypes.ThisProcess(started) })
+}
+
+// respond writes the envelope of Prometheus' API.
+func respond(w http.ResponseWriter, data any) error {
+	b, err := json.Marshal(map[string]any{"status": "success", "data": data})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err = w.Write(b)
+	return err
 }

@@ -35,6 +35,7 @@ const (
 	Work    Page = "work"        // what a compactor does and will do
 	Tenants Page = "tenants"     // tenants and hashring of a receiver
 	Gaps    Page = "gaps"        // rule evaluations that were left out
+	Ruler   Page = "ruler"       // a ruler as a whole: what it evaluates, asks and tells
 	Flags   Page = "flags"       // effective flags
 	Status  Page = "status"      // build and process
 )

@@ -52,6 +52,9 @@ type StoreStatus struct {
 	// MinTime and MaxTime are Unix milliseconds, both inclusive.
 	MinTime int64 `json:"minTime"`
 	MaxTime int64 `json:"maxTime"`
+	// Group says that the address stands for several replicas, Strict that the store is asked although its last check failed.
+	Group  bool `json:"group,omitempty"`
+	Strict bool `json:"strict,omitempty"`
 	// StoreHealth is what calls to the store have taught; nil leaves the key out.
 	StoreHealth *StoreHealth `json:"health,omitempty"`
 }

@@ -22,11 +22,12 @@ const pages: Record<PageName, { title: string; page: PageComponent }> = {
   work: { title: 'Work', page: lazy(() => import('./pages/work')) },
   tenants: { title: 'Tenants', page: lazy(() => import('./pages/tenants')) },
   gaps: { title: 'Left out', page: lazy(() => import('./pages/gaps')) },
+  ruler: { title: 'Ruler', page: lazy(() => import('./pages/ruler')) },
   flags: { title: 'Flags', page: lazy(() => import('./pages/flags')) },
   status: { title: 'Status', page: lazy(() => import('./pages/status')) },
 };
 
-const themes: readonly (readonly [Theme, string])[] = [['system', 'As the system'], ['light', 'Light'], ['dark', 'Dark']];
+const themes: readonly (readonly [Theme, string])[] = [['system', 'Auto'], ['light', 'Light'], ['dark', 'Dark']];
 
 export function App() {
   const { page, search } = useRoute();
@@ -39,6 +40,10 @@ export function App() {
   useEffect(() => {
     document.title = `${title} · ${hints.service}`;
   }, [title]);
+  // Where the navigation is wider than the screen, the page one is on stays in sight.
+  useEffect(() => {
+    document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  }, [page]);
   const Page = known ? pages[page].page : null;
   return (
     <>
@@ -58,7 +63,7 @@ export function App() {
         <div className="settings">
           <button type="button" className="quiet" aria-pressed={utc} title="Show times in UTC instead of the local zone" onClick={() => storeUTC(!utc)}>UTC</button>
           <label className="hidden" htmlFor="theme">Colours</label>
-          <select id="theme" value={theme} title="Colours" onChange={(e) => storeTheme(e.target.value as Theme)}>
+          <select id="theme" value={theme} title="Colours: auto is as the system has it" onChange={(e) => storeTheme(e.target.value as Theme)}>
             {themes.map(([v, text]) => <option key={v} value={v}>{text}</option>)}
           </select>
         </div>

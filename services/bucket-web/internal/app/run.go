@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/promontory-io/promontory/libs/block/blockapi"
 	"github.com/promontory-io/promontory/libs/block/fetch"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/service"
@@ -96,5 +97,5 @@ func filtersOf(cfg *Config) ([]fetch.Filter, error) {
 		}
 		filters = append(filters, fetch.RelabelShard(rules))
 	}
-	return append(filters, view.Gather()), nil
+	return append(filters, blockapi.Gather()), nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/block/blockapi"
 )
 
 // Flags of a row.
@@ -44,7 +45,7 @@ type Group struct {
 // Marked is a block with marks.
 type Marked struct {
 	ID ulid.ULID `json:"ulid"`
-	Marks
+	blockapi.Marks
 }
 
 // Unusable is a block that cannot be used.
@@ -92,7 +93,7 @@ func OverviewOf(s State) Overview {
 			m.ULID, group, m.MinTime, m.MaxTime, m.Thanos.Downsample.Resolution, m.Compaction.Level, Size(m),
 			m.Stats.NumSeries, m.Stats.NumSamples, m.Stats.NumChunks, source, flagsOf(m, marks), m.CreationTime().UnixMilli(),
 		})
-		if !marks.empty() {
+		if !marks.Empty() {
 			out.Marked = append(out.Marked, Marked{ID: m.ULID, Marks: marks})
 		}
 	}
@@ -111,7 +112,7 @@ func Size(m *block.Meta) int64 {
 	return n
 }
 
-func flagsOf(m *block.Meta, marks Marks) int {
+func flagsOf(m *block.Meta, marks blockapi.Marks) int {
 	n := 0
 	for flag, on := range map[int]bool{
 		FlagDeletion: marks.Deletion != nil, FlagNoCompact: marks.NoCompact != nil, FlagNoDownsample: marks.NoDownsample != nil,

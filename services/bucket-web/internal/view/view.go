@@ -7,7 +7,6 @@ package view
 import (
 	"cmp"
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -18,17 +17,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/block/blockapi"
 	"github.com/promontory-io/promontory/libs/block/fetch"
 )
-
-// Marks are those of one block; what is nil is not set.
-type Marks struct {
-	Deletion     *block.DeletionMark     `json:"deletion,omitempty"`
-	NoCompact    *block.NoCompactMark    `json:"noCompact,omitempty"`
-	NoDownsample *block.NoDownsampleMark `json:"noDownsample,omitempty"`
-}
-
-func (m Marks) empty() bool { return m == Marks{} }
 
 // State is one view of the bucket. It is shared and must not be changed.
 type State struct {
@@ -36,7 +27,7 @@ type State struct {
 	Version uint64
 	// Blocks are sorted by their beginning, then by ULID.
 	Blocks []*block.Meta
-	Marks  map[ulid.ULID]Marks
+	Marks  map[ulid.ULID]blockapi.Marks
 	// Unusable are blocks without a meta.json that can be read, and why.
 	Unusable map[ulid.ULID]error
 	// Refreshed is when the blocks were listed; zero before the first time.
@@ -49,14 +40,6 @@ type State struct {
 // Fetcher lists the blocks; *fetch.Fetcher is one.
 type Fetcher interface {
 	Fetch(ctx context.Context) (*fetch.Result, error)
-}
-
-// Gather has all marks read and lets all blocks pass.
-func Gather() fetch.Filter {
-	return fetch.Filter{
-		Name: "gather marks", Needs: fetch.DeletionMarks | fetch.NoCompactMarks | fetch.NoDownsampleMarks,
-		Decide: func(fetch.Input) fetch.Output { return fetch.Output{} },
-	}
 }
 
 // Config is how often to look.
@@ -138,7 +121,7 @@ func (v *View) look(ctx context.Context) error {
 	if res == nil {
 		return err
 	}
-	v.state.Blocks, v.state.Marks, v.state.Refreshed = sorted(res.Metas), joined(res.Marks), now
+	v.state.Blocks, v.state.Marks, v.state.Refreshed = sorted(res.Metas), blockapi.Joined(res.Marks), now
 	v.state.Unusable = maps.Clone(res.Partial)
 	for id, err := range res.Failed {
 		if _, known := res.Metas[id]; !known {
@@ -157,38 +140,10 @@ func sorted(metas map[ulid.ULID]*block.Meta) []*block.Meta {
 	})
 }
 
-func joined(in fetch.Marks) map[ulid.ULID]Marks {
-	out := map[ulid.ULID]Marks{}
-	for id, m := range in.Deletion {
-		out[id] = Marks{Deletion: m}
-	}
-	for id, m := range in.NoCompact {
-		one := out[id]
-		one.NoCompact = m
-		out[id] = one
-	}
-	for id, m := range in.NoDownsample {
-		one := out[id]
-		one.NoDownsample = m
-		out[id] = one
-	}
-	return out
-}
-
 // ReadMarks reads the marks of one block now, and enters them into the state.
-func (v *View) ReadMarks(ctx context.Context, id ulid.ULID) (Marks, error) {
-	var m Marks
-	var errs [3]error
-	m.Deletion, errs[0] = block.ReadDeletionMark(ctx, v.bkt, id)
-	m.NoCompact, errs[1] = block.ReadNoCompactMark(ctx, v.bkt, id)
-	m.NoDownsample, errs[2] = block.ReadNoDownsampleMark(ctx, v.bkt, id)
-	for i, err := range errs {
-		// One that cannot be read is to be treated as none.
-		if errors.Is(err, block.ErrMarkNotFound) || errors.Is(err, block.ErrMarkCorrupt) {
-			errs[i] = nil
-		}
-	}
-	if err := errors.Join(errs[:]...); err != nil {
+func (v *View) ReadMarks(ctx context.Context, id ulid.ULID) (blockapi.Marks, error) {
+	m, err := blockapi.ReadMarks(ctx, v.bkt, id)
+	if err != nil {
 		return m, err
 	}
 	v.mu.Lock()
@@ -198,9 +153,9 @@ func (v *View) ReadMarks(ctx context.Context, id ulid.ULID) (Marks, error) {
 	}
 	marks := maps.Clone(v.state.Marks)
 	if marks == nil {
-		marks = map[ulid.ULID]Marks{}
+		marks = map[ulid.ULID]blockapi.Marks{}
 	}
-	if marks[id] = m; m.empty() {
+	if marks[id] = m; m.Empty() {
 		delete(marks, id)
 	}
 	v.state.Marks = marks

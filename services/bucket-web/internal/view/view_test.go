@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/block/blockapi"
 	"github.com/promontory-io/promontory/libs/block/fetch"
 )
 
@@ -137,7 +138,7 @@ func TestTheOverviewTellsLabelsAndSourcesOnce(t *testing.T) {
 	a, b := meta(1, 0), meta(2, 10)
 	b.Compaction.Failed, b.Stats.NumTombstones, b.Thanos.Source = true, 1, block.SourceCompactor
 	o := OverviewOf(State{
-		Blocks: []*block.Meta{a, b}, Marks: map[ulid.ULID]Marks{b.ULID: {Deletion: &block.DeletionMark{ID: b.ULID}}},
+		Blocks: []*block.Meta{a, b}, Marks: map[ulid.ULID]blockapi.Marks{b.ULID: {Deletion: &block.DeletionMark{ID: b.ULID}}},
 		Unusable: map[ulid.ULID]error{meta(9, 0).ULID: block.ErrMetaNotFound}, Err: errors.New("some cannot be read"),
 	})
 	text, err := json.Marshal(o)

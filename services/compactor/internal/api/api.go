@@ -3,14 +3,15 @@
 //
 //	GET  /api/v1/blocks?view=global|loaded   all blocks of the bucket, or those worked with
 //	POST /api/v1/blocks/mark                 id, action, detail
+//	GET  /api/v1/bucket/blocks/{id}          one block: meta.json as it lies there, marks, objects
+//	GET  /api/v1/bucket/blocks/{id}/cardinality  its largest metrics and labels
 //	GET  /api/v1/compactor/status            running, set aside, resting, events
 //	GET  /api/v1/compactor/plan[?format=text] what will be done, in order
+//	GET  /api/v1/compactor/retention         what is kept for how long
 //	GET  /api/v1/status/{flags,buildinfo,runtimeinfo}
 package api
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"sync"
@@ -21,8 +22,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/block/blockapi"
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/libs/promapi/procstatus"
+	"github.com/promontory-io/promontory/services/compactor/internal/retention"
 	"github.com/promontory-io/promontory/services/compactor/internal/run"
 )
 
@@ -32,6 +35,11 @@ type Config struct {
 	Label string
 	// DisableAdmin refuses marks.
 	DisableAdmin bool
+	// Retention is what is kept for how long; DeleteDelay how long what is marked stays.
+	Retention   retention.Rules
+	DeleteDelay time.Duration
+	// ReplicaLabels are left out of the labels of blocks before they are grouped.
+	ReplicaLabels []string
 	// Flags are shown under status/flags.
 	Flags map[string]string
 }
@@ -40,8 +48,8 @@ type Config struct {
 type API struct {
 	cfg    Config
 	logger *zap.Logger
-	bkt    objstore.Bucket
 	runner *run.Runner
+	one    *blockapi.API
 
 	mu     sync.Mutex // guards global
 	global Blocks
@@ -49,20 +57,23 @@ type API struct {
 
 // Blocks is the answer to /api/v1/blocks.
 type Blocks struct {
-	Label       string        `json:"label"`
-	Blocks      []*block.Meta `json:"blocks"`
-	RefreshedAt time.Time     `json:"refreshedAt"`
-	Err         *string       `json:"err"`
+	Label  string        `json:"label"`
+	Blocks []*block.Meta `json:"blocks"`
+	// Marked are the marks of blocks, by ULID; the loaded view has none.
+	Marked      map[ulid.ULID]blockapi.Marks `json:"marked,omitempty"`
+	RefreshedAt time.Time                    `json:"refreshedAt"`
+	Err         *string                      `json:"err"`
 }
 
 // New returns an API over what r does in bkt.
 func New(cfg Config, logger *zap.Logger, bkt objstore.Bucket, r *run.Runner) *API {
-	return &API{cfg: cfg, logger: logger.Named("api"), bkt: bkt, runner: r, global: Blocks{Blocks: []*block.Meta{}}}
+	one := blockapi.New(blockapi.Config{DisableAdmin: cfg.DisableAdmin, Bucket: bkt, Logger: logger})
+	return &API{cfg: cfg, logger: logger.Named("api"), runner: r, one: one, global: Blocks{Blocks: []*block.Meta{}}}
 }
 
-// SetGlobal sets what the global view shows: all blocks of the bucket, or the error of the
+// SetGlobal sets what the global view shows: all blocks of the bucket and their marks, or the error of the
 // attempt to list them, in which case the former blocks stay.
-func (a *API) SetGlobal(metas []*block.Meta, now time.Time, err error) {
+func (a *API) SetGlobal(metas []*block.Meta, marks map[ulid.ULID]blockapi.Marks, now time.Time, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.global.RefreshedAt = now
@@ -71,7 +82,7 @@ func (a *API) SetGlobal(metas []*block.Meta, now time.Time, err error) {
 		a.global.Err = &text
 		return
 	}
-	a.global.Blocks, a.global.Err = sorted(metas), nil
+	a.global.Blocks, a.global.Marked, a.global.Err = sorted(metas), marks, nil
 }
 
 func sorted(metas []*block.Meta) []*block.Meta {
@@ -94,8 +105,8 @@ func sorted(metas []*block.Meta) []*block.Meta {
 // Handler returns the routes. wrap gives each handler, by name, what all handlers get.
 func (a *API) Handler(wrap func(name string, h http.Handler) http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern, name string, f func(r *http.Request) (promapi.Data, error)) {
-		mux.Handle(pattern, wrap(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	answer := func(f func(r *http.Request) (promapi.Data, error)) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			data, err := f(r)
 			if err != nil {
 				err = promapi.RespondError(w, err)
@@ -105,12 +116,18 @@ func (a *API) Handler(wrap func(name string, h http.Handler) http.Handler) http.
 			if err != nil {
 				a.logger.Debug("response not sent", zap.Error(err))
 			}
-		})))
+		})
+	}
+	handle := func(pattern, name string, f func(r *http.Request) (promapi.Data, error)) {
+		mux.Handle(pattern, wrap(name, answer(f)))
 	}
 	handle("GET /api/v1/blocks", "blocks", a.blocks)
-	handle("POST /api/v1/blocks/mark", "blocks_mark", a.mark)
+	mux.Handle("POST /api/v1/blocks/mark", wrap("blocks_mark", blockapi.Guard(answer(a.one.Mark))))
+	handle("GET /api/v1/bucket/blocks/{id}", "bucket_block", a.one.Block)
+	handle("GET /api/v1/bucket/blocks/{id}/cardinality", "bucket_cardinality", a.one.Cardinality)
 	handle("GET /api/v1/compactor/status", "compactor_status", a.status)
 	procstatus.Handle(mux, a.cfg.Flags, wrap, a.logger)
+	handle("GET /api/v1/compactor/retention", "compactor_retention", a.retention)
 	mux.Handle("GET /api/v1/compactor/plan", wrap("compactor_plan", http.HandlerFunc(a.plan)))
 	return mux
 }
@@ -130,77 +147,6 @@ func (a *API) blocks(r *http.Request) (promapi.Data, error) {
 		out.Err = &text
 	}
 	return promapi.JSON{Value: out}, nil
-}
-
-// The actions of /api/v1/blocks/mark. The first two are those of other block viewers.
-const (
-	ActionDelete          = "DELETION"
-	ActionNoCompact       = "NO_COMPACTION"
-	ActionNoDownsample    = "NO_DOWNSAMPLING"
-	ActionKeep            = "REMOVE_DELETION"
-	ActionAllowCompact    = "REMOVE_NO_COMPACTION"
-	ActionAllowDownsample = "REMOVE_NO_DOWNSAMPLING"
-)
-
-func (a *API) mark(r *http.Request) (promapi.Data, error) {
-	id, err := ulid.ParseStrict(r.FormValue("id"))
-	if err != nil {
-		return nil, promapi.BadData("ULID %q is not valid: %w", r.FormValue("id"), err)
-	}
-	action, detail := r.FormValue("action"), r.FormValue("detail")
-	do, ok := a.actions(r.Context(), id, detail)[action]
-	if !ok {
-		return nil, promapi.BadData("not supported marker %q: use %s, %s, %s, %s, %s or %s", action,
-			ActionDelete, ActionNoCompact, ActionNoDownsample, ActionKeep, ActionAllowCompact, ActionAllowDownsample)
-	}
-	if a.cfg.DisableAdmin {
-		return nil, promapi.NewError(promapi.ErrorInternal, errors.New("admin operations are disabled (--disable-admin-operations)"))
-	}
-	if err := do(); err != nil {
-		if errors.Is(err, block.ErrMarkNotFound) {
-			return nil, promapi.BadData("%w", err)
-		}
-		return nil, promapi.NewError(promapi.ErrorInternal, err)
-	}
-	return nil, nil
-}
-
-func (a *API) actions(ctx context.Context, id ulid.ULID, detail string) map[string]func() error {
-	now := time.Now()
-	return map[string]func() error{
-		ActionDelete: func() error {
-			_, err := block.MarkForDeletion(ctx, a.logger, a.bkt, id, detail, now)
-			return err
-		},
-		ActionNoCompact: func() error {
-			_, err := block.MarkNoCompact(ctx, a.logger, a.bkt, id, block.ReasonManual, detail, now)
-			return err
-		},
-		ActionNoDownsample: func() error {
-			_, err := block.MarkNoDownsample(ctx, a.logger, a.bkt, id, block.ReasonManual, detail, now)
-			return err
-		},
-		ActionKeep: func() error { return a.keep(ctx, id) },
-		ActionAllowCompact: func() error {
-			return block.RemoveMark(ctx, a.logger, a.bkt, id, block.NoCompactMarkFilename)
-		},
-		ActionAllowDownsample: func() error {
-			return block.RemoveMark(ctx, a.logger, a.bkt, id, block.NoDownsampleMarkFilename)
-		},
-	}
-}
-
-// keep takes a deletion mark off a block that is still whole. Where meta.json has gone the
-// deletion has begun, and without its mark the rest would pass for an upload under way.
-func (a *API) keep(ctx context.Context, id ulid.ULID) error {
-	whole, err := block.Exists(ctx, a.bkt, id)
-	if err != nil {
-		return err
-	}
-	if !whole {
-		return promapi.BadData("block %s is being deleted already", id)
-	}
-	return block.RemoveMark(ctx, a.logger, a.bkt, id, block.DeletionMarkFilename)
 }
 
 // Status is the answer to /api/v1/compactor/status.

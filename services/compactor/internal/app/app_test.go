@@ -207,9 +207,46 @@ func TestServesTheBlockViewerWhileItWorks(t *testing.T) {
 	require.Contains(t, body, "bad_data")
 	code, _ = markBlock("EXPLODE", "")
 	require.Equal(t, 400, code)
+	code, body = markBlock("NO_COMPACTION", "seen by others")
+	require.Equal(t, 204, code, body)
+	eventually(t, "the global view tells marks", func() bool {
+		_, body := get(t, addr+"/x/api/v1/blocks")
+		return strings.Contains(body, `"`+id+`":{"noCompact":{`)
+	})
+	code, body = get(t, addr+"/x/api/v1/bucket/blocks/"+id)
+	require.Equal(t, 200, code)
+	require.Contains(t, body, "seen by others")
+	require.Contains(t, body, `"name":"index"`)
+	foreign, err := http.NewRequestWithContext(t.Context(), http.MethodPost, addr+"/x/api/v1/blocks/mark?action=DELETION&id="+id, nil)
+	require.NoError(t, err)
+	foreign.Header.Set("Sec-Fetch-Site", "cross-site")
+	res, err := http.DefaultClient.Do(foreign)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, 403, res.StatusCode, "a page of another site")
+	code, body = get(t, addr+"/x/api/v1/compactor/retention")
+	require.Equal(t, 200, code)
+	require.Contains(t, body, `"policies":[{"name":"default","rawSeconds":0,`)
+	require.Contains(t, body, `"deleteDelaySeconds":172800`)
 	id = "nonsense"
 	code, _ = markBlock("DELETION", "")
 	require.Equal(t, 400, code)
+	require.NoError(t, stop())
+}
+
+func TestMarksCanBeSwitchedOffAndThePagesKnow(t *testing.T) {
+	t.Parallel()
+	cfg := config(t, t.TempDir())
+	cfg.Wait, cfg.Viewer.DisableAdmin = true, true
+	addr, stop := start(t, cfg)
+	eventually(t, "the page says so", func() bool {
+		_, body := get(t, addr+"/blocks")
+		return strings.Contains(body, "&#34;admin&#34;:&#34;disabled&#34;")
+	})
+	res, err := http.PostForm(addr+"/api/v1/blocks/mark", url.Values{"id": {"01HZZZZZZZZZZZZZZZZZZZZZZZ"}, "action": {"DELETION"}})
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, 500, res.StatusCode)
 	require.NoError(t, stop())
 }
 

@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/relabel"
 	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/block/blockapi"
 	"github.com/promontory-io/promontory/libs/block/fetch"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/service"
@@ -26,6 +28,7 @@ import (
 	"github.com/promontory-io/promontory/services/compactor/internal/job"
 	"github.com/promontory-io/promontory/services/compactor/internal/lease"
 	"github.com/promontory-io/promontory/services/compactor/internal/plan"
+	"github.com/promontory-io/promontory/services/compactor/internal/retention"
 	"github.com/promontory-io/promontory/services/compactor/internal/run"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,7 +88,11 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		Dir: filepath.Join(cfg.DataDir, scratchDir), Dedup: cfg.Work.Dedup(), Hash: block.HashFunc(cfg.Work.HashFunc),
 		ReadBytes: cfg.Work.ReadBuffer, Guard: guard,
 	})
-	runner, err := newRunner(&cfg, p, run.Deps{Logger: p.Logger, Bucket: bkt, Fetcher: fetcher, Executor: exec, Registerer: p.Registry}, guard)
+	rules, err := cfg.Retention.Rules()
+	if err != nil {
+		return err
+	}
+	runner, err := newRunner(&cfg, rules, p, run.Deps{Logger: p.Logger, Bucket: bkt, Fetcher: fetcher, Executor: exec, Registerer: p.Registry}, guard)
 	if err != nil {
 		return err
 	}
@@ -96,7 +103,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 		return serveOnce(ctx, p, runner, claim)
 	}
 	if !cfg.Viewer.Disable {
-		addViewer(&cfg, p, bkt, base, runner)
+		addViewer(&cfg, rules, p, bkt, base, runner)
 	}
 	addLanes(p, runner, claim)
 	return p.Serve(ctx)
@@ -116,11 +123,7 @@ func printPlan(ctx context.Context, r *run.Runner, format string, w io.Writer) e
 	return enc.Encode(api.NewPlan(o))
 }
 
-func newRunner(cfg *Config, p *service.Process, d run.Deps, guard func() error) (*run.Runner, error) {
-	rules, err := cfg.Retention.Rules()
-	if err != nil {
-		return nil, err
-	}
+func newRunner(cfg *Config, rules retention.Rules, p *service.Process, d run.Deps, guard func() error) (*run.Runner, error) {
 	for _, text := range cfg.Accepted.notes() {
 		p.Logger.Info("flag without effect", zap.String("note", text))
 	}
@@ -231,39 +234,46 @@ func underLease(ctx context.Context, claim *lease.Lease, r *run.Runner, work fun
 }
 
 // addViewer adds the API, and what keeps its view of the whole bucket.
-func addViewer(cfg *Config, p *service.Process, bkt objstore.Bucket, base *fetch.Base, r *run.Runner) {
-	a := api.New(api.Config{Label: cfg.Viewer.Label, DisableAdmin: cfg.Viewer.DisableAdmin, Flags: p.Flags}, p.Logger, bkt, r)
+func addViewer(cfg *Config, rules retention.Rules, p *service.Process, bkt objstore.Bucket, base *fetch.Base, r *run.Runner) {
+	a := api.New(api.Config{
+		Label: cfg.Viewer.Label, DisableAdmin: cfg.Viewer.DisableAdmin, Flags: p.Flags,
+		Retention: rules, ReplicaLabels: cfg.Work.ReplicaLabels, DeleteDelay: cfg.Retention.DeleteDelay,
+	}, p.Logger, bkt, r)
+	facts := map[string]string{}
+	if cfg.Viewer.DisableAdmin {
+		facts["admin"] = "disabled"
+	}
 	mw := p.Middleware(nil)
 	cfg.Web.Normalize(true)
 	cfg.Web.Mount(p.HTTP, "/", webui.Over(webui.Config{
-		Service: "compactor", Pages: []webui.Page{webui.Work, webui.Blocks, webui.Loaded, webui.Flags, webui.Status}, Wrap: mw.Wrap,
+		Service: "compactor", Pages: []webui.Page{webui.Work, webui.Blocks, webui.Loaded, webui.Flags, webui.Status}, Facts: facts, Wrap: mw.Wrap,
 	}, cfg.Web.Preflight(cfg.Web.CORS(a.Handler(mw.Wrap)), mw.Wrap)))
 
-	all := base.NewFetcher(nil)
+	all := base.NewFetcher(nil, blockapi.Gather())
 	p.Group.Add("block viewer", func(ctx context.Context) error {
 		for {
-			metas, err := globalView(ctx, all, cfg.Viewer.SyncTimeout)
+			metas, marks, err := globalView(ctx, all, cfg.Viewer.SyncTimeout)
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // the end that was asked for
 			}
-			a.SetGlobal(metas, time.Now(), err)
+			a.SetGlobal(metas, marks, time.Now(), err)
 			pause(ctx, cfg.Viewer.SyncInterval)
 		}
 	})
 }
 
-func globalView(ctx context.Context, f *fetch.Fetcher, timeout time.Duration) ([]*block.Meta, error) {
+func globalView(ctx context.Context, f *fetch.Fetcher, timeout time.Duration) ([]*block.Meta, map[ulid.ULID]blockapi.Marks, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	res, err := f.Fetch(ctx)
 	if res == nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var out []*block.Meta
 	for _, m := range res.Metas {
 		out = append(out, m)
 	}
-	return out, nil
+	return out, blockapi.Joined(res.Marks), nil
 }
 
 func relabelRules(cfg *Config) ([]*relabel.Config, error) {

@@ -114,13 +114,17 @@ func (k Keep) validate(prefix string, downsampling bool) error {
 	return errors.Join(errs...)
 }
 
+// PolicyFor returns the index of the policy that counts for blocks with these external labels, -1 for the default.
+func (r Rules) PolicyFor(external map[string]string) int {
+	return slices.IndexFunc(r.Policies, func(p Policy) bool {
+		return !slices.ContainsFunc(p.Matchers, func(mt *labels.Matcher) bool { return !mt.Matches(external[mt.Name]) })
+	})
+}
+
 // keep returns what counts for a block, and the name of the policy.
 func (r Rules) keep(m *block.Meta) (Keep, string) {
-	for _, p := range r.Policies {
-		matches := func(mt *labels.Matcher) bool { return mt.Matches(m.Thanos.Labels[mt.Name]) }
-		if !slices.ContainsFunc(p.Matchers, func(mt *labels.Matcher) bool { return !matches(mt) }) {
-			return p.Keep, p.Name
-		}
+	if i := r.PolicyFor(m.Thanos.Labels); i >= 0 {
+		return r.Policies[i].Keep, r.Policies[i].Name
 	}
 	return r.Default, "default"
 }

@@ -17,6 +17,8 @@ type Status struct {
 	LastError        error
 	LabelSets        []labels.Labels
 	MinTime, MaxTime int64
+	// Group and Strict are those of [Endpoint].
+	Group, Strict bool
 }
 
 // Statuses returns one status for each peer of source, in the order of its list.
@@ -28,6 +30,7 @@ func Statuses(source Source) []Status {
 		st := Status{
 			Name: e.Addr, ComponentType: e.ComponentType, LastCheck: e.LastCheck,
 			LastError: e.Err, LabelSets: e.LabelSets,
+			Group: e.Group, Strict: e.Strict,
 		}
 		switch {
 		case e.Store != nil:

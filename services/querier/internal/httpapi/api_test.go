@@ -314,14 +314,14 @@ func TestFlagsAreShownAsGiven(t *testing.T) {
 	require.JSONEq(t, `{}`, newStack().serve(t).get("/api/v1/status/flags").ok(t))
 }
 
-func TestStoresThatCannotBeAskedAreListedWithTheirError(t *testing.T) {
+func TestStoresThatCannotBeAskedAreListedWithTheirErrorAndKind(t *testing.T) {
 	t.Parallel()
 	s := newStack(
-		endpoints.Endpoint{Addr: "b:1", ComponentType: "store", Err: errors.New("refused"), LastCheck: time.Unix(1, 0).UTC()},
+		endpoints.Endpoint{Addr: "b:1", ComponentType: "store", Err: errors.New("refused"), LastCheck: time.Unix(1, 0).UTC(), Strict: true, Group: true},
 		endpoints.Endpoint{Addr: "c:1", ComponentType: "store", Store: &endpoints.StoreInfo{TimeRange: endpoints.TimeRange{MinTime: 1, MaxTime: 2}}, LastCheck: time.Unix(2, 0).UTC()},
 	)
 	require.JSONEq(t, `{"store":[
-		{"name":"b:1","lastCheck":"1970-01-01T00:00:01Z","lastError":"refused","labelSets":[],"minTime":0,"maxTime":0},
+		{"name":"b:1","lastCheck":"1970-01-01T00:00:01Z","lastError":"refused","labelSets":[],"minTime":0,"maxTime":0,"group":true,"strict":true},
 		{"name":"c:1","lastCheck":"1970-01-01T00:00:02Z","lastError":null,"labelSets":[],"minTime":1,"maxTime":2}
 	]}`, s.serve(t).get("/api/v1/stores").ok(t))
 }

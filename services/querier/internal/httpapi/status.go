@@ -16,6 +16,7 @@ func (a *API) stores(context.Context, *request) (promapi.Data, promapi.Notes, er
 	for _, s := range endpoints.Statuses(a.deps.Stores) {
 		st := promtypes.StoreStatus{
 			Name: s.Name, LastCheck: s.LastCheck, LabelSets: s.LabelSets, MinTime: s.MinTime, MaxTime: s.MaxTime,
+			Group: s.Group, Strict: s.Strict,
 		}
 		if st.LabelSets == nil {
 			st.LabelSets = []labels.Labels{}

@@ -134,7 +134,7 @@ func routes(cfg Config, a *api.API, p *service.Process) http.Handler {
 		p.HTTP.Handle(pattern, h)
 	}
 	procstatus.Handle(p.HTTP, p.Flags, mw.Wrap, p.Logger)
-	pages := webui.Config{Service: "receiver", Pages: []webui.Page{webui.Tenants}, Wrap: mw.Wrap}
+	pages := webui.Config{Service: "receiver", Pages: []webui.Page{webui.Tenants, webui.Flags, webui.Status}, Wrap: mw.Wrap}
 	p.HTTP.Handle("/", webui.Over(pages, http.NotFoundHandler()))
 	return mux
 }

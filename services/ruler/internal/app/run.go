@@ -120,7 +120,7 @@ func Run(ctx context.Context, cfg Config, p *service.Process) (err error) {
 	cfg.Web.Normalize(false)
 	wrap := p.Middleware(nil).Wrap
 	cfg.Web.Mount(p.HTTP, "", webui.Over(webui.Config{
-		Service: "ruler", Pages: []webui.Page{webui.Alerts, webui.Rules, webui.Gaps, webui.Flags}, Wrap: wrap,
+		Service: "ruler", Pages: []webui.Page{webui.Alerts, webui.Rules, webui.Gaps, webui.Ruler, webui.Flags, webui.Status}, Wrap: wrap,
 	}, httpapi.New(httpapi.Deps{
 		Rules: evaluator, External: external, Reload: reload.load,
 		Status: statusOf(external, cfg.RemoteWrite.IsSet(), evaluator, reload, client, sender, queue),

@@ -2,7 +2,7 @@
 
 export type PageName =
   | 'graph' | 'stores' | 'rules' | 'alerts' | 'targets' | 'tsdb-status' | 'queries'
-  | 'blocks' | 'loaded' | 'usage' | 'work' | 'tenants' | 'gaps' | 'flags' | 'status';
+  | 'blocks' | 'loaded' | 'usage' | 'work' | 'tenants' | 'gaps' | 'ruler' | 'flags' | 'status';
 
 export interface Hints {
   service: string;

@@ -16,7 +16,7 @@ export default function Flags() {
       <div className="panel">
         {rows.length === 0 ? <Empty>{flags.loading ? 'Loading…' : 'No flag to show.'}</Empty> : (
           <Table label="Flags" rows={rows} step={1000} rowKey={([k]) => k} columns={[
-            { name: 'Flag', by: ([k]) => k, cell: ([k]) => <code>--{k}</code> },
+            { name: 'Flag', by: ([k]) => k, cell: ([k]) => <code className="break">--{k}</code> },
             { name: 'Value', by: ([, v]) => v, cell: ([, v]) => <code className="break">{v}</code> },
           ]} />
         )}

@@ -12,6 +12,7 @@ export default function WorkPage() {
       <Trouble what="The compactor's view of the bucket" error={status?.err || undefined} stale />
       {status && <Running status={status} />}
       {plan && <Plan plan={plan} />}
+      {plan && <RetentionNext plan={plan} />}
       {status && <Aside status={status} />}
       {status && <Events status={status} />}
     </>
@@ -72,6 +73,26 @@ function Plan({ plan }: { plan: CompactorPlan }) {
             { name: 'Reason', cell: (p) => <span className="break">{p.reason}</span> },
           ]} />
         </>
+      )}
+    </section>
+  );
+}
+
+function RetentionNext({ plan }: { plan: CompactorPlan }) {
+  const list = plan.retention;
+  return (
+    <section className="panel" aria-label="Retention">
+      <div className="row"><h2>Over their retention</h2><span className="faint">{list.length} blocks, {bytes(list.reduce((n, r) => n + r.bytes, 0))}</span></div>
+      {list.length === 0 ? <Empty>No block is older than it is kept.</Empty> : (
+        <Table label="Blocks over their retention" rows={list} rowKey={(r) => r.block} step={50} columns={[
+          { name: 'Block', by: (r) => r.block, cell: (r) => <code>{r.block}</code> },
+          { name: 'Labels', cell: (r) => <LabelSet labels={r.labels ?? {}} /> },
+          { name: 'Resolution', by: (r) => r.resolution, cell: (r) => resolutionText(r.resolution) },
+          { name: 'Until', by: (r) => r.maxTime, cell: (r) => <span className="nowrap">{formatTime(r.maxTime, false)}</span> },
+          { name: 'Over for', number: true, by: (r) => r.overSeconds, cell: (r) => about(r.overSeconds * 1000) },
+          { name: 'Policy', by: (r) => r.policy, cell: (r) => <>{r.policy} <span className="faint">keeps {about(r.keepSeconds * 1000)}</span></> },
+          { name: 'What happens', by: (r) => r.held, cell: (r) => r.held || 'it is marked in the next round' },
+        ]} />
       )}
     </section>
   );

@@ -28,10 +28,17 @@ export interface Job {
   sources: string[];
 }
 
+// Expired is a block whose retention is over; held says why it stays for now, empty if it does not.
+export interface Expired {
+  block: string; labels: Labels | null; resolution: number; minTime: number; maxTime: number; bytes: number;
+  policy: string; keepSeconds: number; overSeconds: number; held: string;
+}
+
 export interface CompactorPlan {
   jobs: Job[];
   marks: { block: string; reason: string; details: string }[];
   problems: { kind: string; group: string; blocks: string[]; reason: string }[];
+  retention: Expired[];
   bytes: number;
   secondsLeft: number;
 }

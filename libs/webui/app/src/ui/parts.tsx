@@ -142,6 +142,9 @@ export interface Column<R> {
   number?: boolean;
 }
 
+// Least width of a column on average, rem.
+const columnWidth = 6.5;
+
 // Table sorts by a click on a column. It shows `step` rows more each time it is asked to.
 export function Table<R>({ rows, columns, rowKey, label, step = 200, onRow }: {
   rows: R[]; columns: Column<R>[]; rowKey: (row: R, i: number) => string; label: string; step?: number; onRow?: (row: R) => string | undefined;
@@ -160,7 +163,8 @@ export function Table<R>({ rows, columns, rowKey, label, step = 200, onRow }: {
   return (
     <>
       <Wide label={label}>
-        <table>
+        {/* Narrow screens scroll the table rather than break every word of it. */}
+        <table style={{ minWidth: `${columns.length * columnWidth}rem` }}>
           <thead>
             <tr>
               {columns.map((c, i) => (

@@ -114,7 +114,9 @@ function MarkDialog({ block, kind, unset, onDone }: { block: Block; kind: Kind; 
   const [detail, setDetail] = useState('');
   const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    dialog.current?.showModal();
+  }, []);
   const needsReason = !unset && kind.key === 'deletion';
   const submit = () => {
     setBusy(true);

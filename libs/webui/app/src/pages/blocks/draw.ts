@@ -78,7 +78,10 @@ function drawAxis(c: CanvasRenderingContext2D, s: Scene): void {
     const x = Math.round(xOf(s, t)) + 0.5;
     c.moveTo(x, axisHeight - 5);
     c.lineTo(x, s.height);
-    c.fillText(days ? formatTime(t, false).slice(0, 10) : formatTime(t, false).slice(5), x + 4, axisHeight / 2);
+    const text = days ? formatTime(t, false).slice(0, 10) : formatTime(t, false).slice(5);
+    if (x + 4 + c.measureText(text).width <= s.width) {
+      c.fillText(text, x + 4, axisHeight / 2);
+    }
   }
   c.moveTo(0, axisHeight - 0.5);
   c.lineTo(s.width, axisHeight - 0.5);

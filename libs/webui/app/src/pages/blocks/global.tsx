@@ -7,7 +7,7 @@ import { Heading, Notice, Trouble } from '../../ui/parts';
 import { useWork } from '../worktypes';
 import { Details, Summary } from './details';
 import { Explorer } from './explorer';
-import { fromMetas, fromOverview, type Meta, type Overview } from './rows';
+import { fromMetas, fromOverview, type Marks, type Meta, type Overview } from './rows';
 
 // Bucket-web has the overview with marks; a compactor's own viewer has the calls of other block viewers.
 export default function GlobalPage() {
@@ -55,14 +55,21 @@ function Bucket() {
   );
 }
 
-interface Blocks { label: string; blocks: Meta[] | null; refreshedAt: string; err: string | null; setAside?: { ulid: string; reason: string }[] }
+interface Blocks {
+  label: string; blocks: Meta[] | null; refreshedAt: string; err: string | null;
+  marked?: Record<string, Marks>;
+  setAside?: { ulid: string; reason: string }[];
+}
+
+// A compactor can be asked for single blocks, a store-gateway cannot.
+const hasDetails = hints.service === 'compactor';
 
 // Viewer shows what /api/v1/blocks has.
 export function Viewer({ view = 'global', title = 'Blocks' }: { view?: 'global' | 'loaded'; title?: string }) {
   const answer = useAPI<Blocks>('blocks', { view }, 60_000);
   const work = useWork(hints.pages.includes('work'));
   const data = answer.data;
-  const blocks = useMemo(() => fromMetas(data?.blocks ?? []), [data]);
+  const blocks = useMemo(() => fromMetas(data?.blocks ?? [], data?.marked), [data]);
   return (
     <>
       <Heading title={title} count={data && `as of ${ago(data.refreshedAt)}`} at={answer.at} loading={answer.loading} onReload={answer.reload} />
@@ -75,6 +82,9 @@ export function Viewer({ view = 'global', title = 'Blocks' }: { view?: 'global' 
       )}
       {data && (
         <Explorer blocks={blocks} work={work.work} details={(b, close) => {
+          if (hasDetails) {
+            return <Details key={b.id} block={b} admin={hints.facts?.admin !== 'disabled'} aside={work.work.aside.get(b.id)} onClose={close} onChanged={answer.reload} />;
+          }
           const meta = data.blocks?.find((m) => m.ulid === b.id) ?? null;
           return (
             <section className="panel" aria-label={`Block ${b.id}`}>

@@ -66,13 +66,15 @@ export interface Meta {
   thanos: { labels: Labels | null; downsample: { resolution: number }; source: string; files?: { rel_path: string; size_bytes?: number }[]; upload_time?: string };
 }
 
-export function fromMetas(metas: Meta[]): Block[] {
+export function fromMetas(metas: Meta[], marked: Record<string, Marks> = {}): Block[] {
   const groups = new Map<string, Group>();
   return metas.map((m) => {
     const made = groupOf(m.thanos.labels);
     const group = groups.get(made.text) ?? made;
     groups.set(group.text, group);
-    const flags = (m.compaction.failed ? flagFailed : 0) | (m.stats.numTombstones ? flagTombstones : 0);
+    const marks = marked[m.ulid];
+    const flags = (m.compaction.failed ? flagFailed : 0) | (m.stats.numTombstones ? flagTombstones : 0) | (marks?.deletion ? flagDeletion : 0)
+      | (marks?.noCompact ? flagNoCompact : 0) | (marks?.noDownsample ? flagNoDownsample : 0);
     return {
       id: m.ulid, group, min: m.minTime, max: m.maxTime, resolution: m.thanos.downsample.resolution, level: m.compaction.level,
       bytes: (m.thanos.files ?? []).reduce((n, f) => n + (f.size_bytes ?? 0), 0),

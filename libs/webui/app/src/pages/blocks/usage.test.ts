@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { flagDeletion, fromMetas, type Meta } from './rows';
-import { growth, removedBy, totalsBy } from './usage';
+import { growth, removedBy, ruleOf, totalsBy } from './usage';
 
 const day = 86_400_000;
 function meta(ulid: string, min: number, max: number, resolution: number, size: number, tenant: string): Meta {
@@ -20,9 +20,25 @@ describe('usage', () => {
     expect(growth(blocks)).toEqual([{ start: Date.UTC(2026, 0), bytes: [51, 10, 0] }, { start: Date.UTC(2026, 1), bytes: [50, 0, 0] }]);
   });
   it('tells what retention removes, next first, without what is marked', () => {
-    const keep = { raw: 10 * day, five: 0, hour: day };
+    const keep = () => ({ keep: { raw: 10 * day, five: 0, hour: day }, name: 'x' });
     expect(removedBy(blocks, keep, start + 13 * day).map((r) => r.block.id)).toEqual(['C', 'A']);
     expect(removedBy(blocks, keep, start + 11.5 * day).map((r) => r.block.id)).toEqual(['C']);
     expect(removedBy(blocks.map((b) => ({ ...b, flags: flagDeletion })), keep, start + 99 * day)).toEqual([]);
+    expect(removedBy(blocks, () => undefined, start + 99 * day)).toEqual([]);
+  });
+  it('goes by the policies of the compactor, whose groups have no replica labels', () => {
+    const policy = { rawSeconds: 60, fiveMinutesSeconds: 0, oneHourSeconds: 0 };
+    const rule = ruleOf({
+      policies: [{ name: 'short', selector: '{tenant_id="a"}', ...policy }, { name: 'default', ...policy, rawSeconds: 3600 }],
+      groups: [{ labels: { tenant_id: 'a' }, policy: 0 }, { labels: { tenant_id: 'b', zone: 'x' }, policy: 1 }], replicaLabels: ['replica'], deleteDelaySeconds: 1,
+    });
+    const of = (labels: Record<string, string>) => {
+      const m = meta('A', 0, 1, 0, 1, '');
+      m.thanos.labels = labels;
+      return fromMetas([m]).map((b) => rule(b)?.name)[0];
+    };
+    expect(of({ tenant_id: 'a', replica: 'r1' })).toBe('short');
+    expect(of({ replica: 'r2', zone: 'x', tenant_id: 'b' })).toBe('default');
+    expect(of({ tenant_id: 'b' })).toBeUndefined();
   });
 });

@@ -1,4 +1,5 @@
-import type { Block } from './rows';
+import { labelText, type Labels } from '../../lib/format';
+import type { Block, Group } from './rows';
 import { flagDeletion } from './rows';
 
 export interface Total { name: string; blocks: number; bytes: number; series: number; samples: number; min: number; max: number }
@@ -53,14 +54,45 @@ function nextMonth(t: number): number {
   return Date.UTC(d.getUTCFullYear(), d.getUTCMonth() + 1);
 }
 
+// Milliseconds by resolution; 0 keeps for ever.
 export interface Keep { raw: number; five: number; hour: number }
 
+export interface Removal { block: Block; at: number; policy: string }
+
 // removedBy returns what retention removes until a moment, next first: blocks whose end plus what their resolution is kept
-// for has passed by then. 0 keeps for ever. Blocks that are marked already are not listed again.
-export function removedBy(blocks: Block[], keep: Keep, until: number): { block: Block; at: number }[] {
+// for has passed by then. Blocks that are marked already are not listed again, and those without a rule are not touched.
+export function removedBy(blocks: Block[], rule: (b: Block) => { keep: Keep; name: string } | undefined, until: number): Removal[] {
   return blocks.flatMap((block) => {
-    const kept = block.resolution === 0 ? keep.raw : block.resolution <= 300_000 ? keep.five : keep.hour;
+    const r = rule(block);
+    const kept = !r ? 0 : block.resolution === 0 ? r.keep.raw : block.resolution <= 300_000 ? r.keep.five : r.keep.hour;
     const at = block.max + kept;
-    return kept > 0 && at < until && !(block.flags & flagDeletion) ? [{ block, at }] : [];
+    return r && kept > 0 && at < until && !(block.flags & flagDeletion) ? [{ block, at, policy: r.name }] : [];
   }).sort((a, b) => a.at - b.at);
+}
+
+// What a compactor says about its retention. The policies are in the order in which they are tried, the last is the default.
+export interface Policies {
+  policies: { name: string; selector?: string; rawSeconds: number; fiveMinutesSeconds: number; oneHourSeconds: number }[];
+  groups: { labels: Labels | null; policy: number }[];
+  replicaLabels: string[];
+  deleteDelaySeconds: number;
+}
+
+export function keepOf(p: Policies['policies'][number]): Keep {
+  return { raw: p.rawSeconds * 1000, five: p.fiveMinutesSeconds * 1000, hour: p.oneHourSeconds * 1000 };
+}
+
+// ruleOf returns which policy counts for a block. A compactor names the groups that it works with, without replica labels: a
+// block of another group is none of its own, and has no rule.
+export function ruleOf(p: Policies): (b: Block) => { keep: Keep; name: string } | undefined {
+  const rules = p.policies.map((policy) => ({ keep: keepOf(policy), name: policy.name }));
+  const byText = new Map(p.groups.map((g) => [labelText(g.labels ?? {}), rules[g.policy]]));
+  const found = new Map<Group, { keep: Keep; name: string } | undefined>();
+  return (b) => {
+    if (!found.has(b.group)) {
+      const rest = Object.entries(b.group.labels).filter(([name]) => !p.replicaLabels.includes(name));
+      found.set(b.group, byText.get(labelText(Object.fromEntries(rest))));
+    }
+    return found.get(b.group);
+  };
 }

@@ -1,11 +1,12 @@
 import { useMemo, useState } from 'react';
 import { bytes, count, resolution as resolutionText } from '../../lib/format';
 import { useAPI, useDark } from '../../lib/hooks';
-import { about, ago, formatTime, parseDuration } from '../../lib/time';
+import { formatTime } from '../../lib/time';
 import { Empty, Heading, Notice, Select, Table, Trouble, Wide, type Column } from '../../ui/parts';
 import { fillOf } from './draw';
-import { fromOverview, type Block, type Overview } from './rows';
-import { growth, removedBy, totalsBy, type Keep, type Month, type Total } from './usage';
+import { Retention } from './retention';
+import { fromOverview, type Overview } from './rows';
+import { growth, totalsBy, type Month, type Total } from './usage';
 
 export default function UsagePage() {
   const overview = useAPI<Overview>('bucket/overview', {}, 60_000);
@@ -32,7 +33,7 @@ export default function UsagePage() {
         {resolutions.length > 0 && <Table label="Totals by resolution" rows={resolutions} columns={columns('Resolution', resolutions)} rowKey={(t) => t.name} />}
       </section>
       <Growth months={months} />
-      <Retention blocks={blocks} />
+      {o && <Retention blocks={blocks} compactor={o.compactor} />}
     </>
   );
 }
@@ -75,48 +76,4 @@ function Growth({ months }: { months: Month[] }) {
       </Wide>
     </section>
   );
-}
-
-const horizons = ['0d', '1d', '7d', '30d', '90d', '365d'].map((d) => [d, d === '0d' ? 'now' : `the next ${d}`] as const);
-
-function Retention({ blocks }: { blocks: Block[] }) {
-  const [raw, setRaw] = useState('0d');
-  const [five, setFive] = useState('0d');
-  const [hour, setHour] = useState('0d');
-  const [horizon, setHorizon] = useState('30d');
-  const now = Date.now();
-  const keep: Keep = { raw: parse(raw), five: parse(five), hour: parse(hour) };
-  const list = useMemo(() => removedBy(blocks, keep, now + parse(horizon)), [blocks, raw, five, hour, horizon]); // eslint-disable-line
-  const field = (name: string, value: string, set: (v: string) => void) => (
-    <label className="field"><span>{name}</span>
-      <input type="text" className="narrow" value={value} aria-invalid={parseDuration(value) === null || undefined} onChange={(e) => set(e.target.value)} />
-    </label>
-  );
-  return (
-    <section className="panel" aria-label="What retention removes">
-      <h2>What retention would remove</h2>
-      <div className="toolbar">
-        {field('Raw kept for', raw, setRaw)}{field('5m', five, setFive)}{field('1h', hour, setHour)}
-        <Select label="Until" value={horizon} onChange={setHorizon} options={horizons} />
-        <span className="faint">0d keeps for ever; nothing is changed here</span>
-      </div>
-      {list.length === 0 ? <Empty>Nothing would be removed.</Empty> : (
-        <>
-          <p><strong>{count(list.length)} blocks, {bytes(list.reduce((n, r) => n + r.block.bytes, 0))}</strong>, the first {ago(list[0]?.at)}.</p>
-          <Table label="Blocks that retention removes" step={50} rows={list} rowKey={(r) => r.block.id} columns={[
-            { name: 'Block', by: (r) => r.block.id, cell: (r) => <code>{r.block.id}</code> },
-            { name: 'When', by: (r) => r.at, cell: (r) => <span className="nowrap">{formatTime(r.at, false)}</span> },
-            { name: 'Resolution', by: (r) => r.block.resolution, cell: (r) => resolutionText(r.block.resolution) },
-            { name: 'Length', number: true, by: (r) => r.block.max - r.block.min, cell: (r) => about(r.block.max - r.block.min) },
-            { name: 'Size', number: true, by: (r) => r.block.bytes, cell: (r) => bytes(r.block.bytes) },
-            { name: 'Labels', by: (r) => r.block.group.text, cell: (r) => <code className="break">{r.block.group.text}</code> },
-          ]} />
-        </>
-      )}
-    </section>
-  );
-}
-
-function parse(text: string): number {
-  return parseDuration(text) ?? 0;
 }

@@ -1,4 +1,4 @@
-import { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from '@codemirror/autocomplete';
+import { acceptCompletion, autocompletion, completionStatus, closeBrackets, closeBracketsKeymap, completionKeymap } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap, insertNewlineAndIndent } from '@codemirror/commands';
 import { bracketMatching, HighlightStyle, indentOnInput, syntaxHighlighting } from '@codemirror/language';
 import { lintKeymap } from '@codemirror/lint';
@@ -72,7 +72,8 @@ export function Editor({ value, onChange, onRun, number }: Props) {
           placeholder('Expression (Enter runs it, Shift-Enter begins a new line)'),
           EditorView.contentAttributes.of({ 'aria-label': `PromQL expression ${number}` }),
           Prec.high(keymap.of([
-            { key: 'Tab', run: acceptCompletion },
+            // A list that is being made or has only just come up does not take Tab yet: then Tab must not lead away either.
+            { key: 'Tab', run: (v) => acceptCompletion(v) || completionStatus(v.state) !== null },
             { key: 'Shift-Enter', run: insertNewlineAndIndent },
             { key: 'Mod-Enter', run },
             { key: 'Enter', run },

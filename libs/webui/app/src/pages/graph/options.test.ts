@@ -9,6 +9,10 @@ describe('addresses', () => {
   it('opens a link of a newer Prometheus', () => {
     const [o] = decode('?g0.expr=up&g0.tab=table&g0.display_mode=lines');
     expect(o).toMatchObject({ expr: 'up', tab: 'table', stacked: false });
+    const [p] = decode('?g0.expr=up&g0.show_tree=0&g0.tab=graph&g0.range_input=12h&g0.res_type=fixed&g0.res_step=60&g0.display_mode=stacked&g0.show_exemplars=0');
+    expect(p).toMatchObject({ expr: 'up', tab: 'graph', stacked: true, range: 43_200_000, step: 60_000 });
+    const [q] = decode('?g0.expr=up&g0.tab=graph&g0.res_type=auto&g0.res_density=high&g0.res_step=60');
+    expect(q).toMatchObject({ step: null });
   });
   it('opens a link of a Thanos', () => {
     const [o, second] = decode('?g0.expr=up&g0.deduplicate=0&g0.partial_response=1&g0.max_source_resolution=5m&g0.engine=thanos&g0.store_matches=%5B%7B%22name%22%3A%22a%3A1%22%7D%5D&g1.expr=b&g1.tab=1');

@@ -74,7 +74,8 @@ function decodeOne(get: (key: string) => string | null): Options {
   o.range = parseDuration(get('range_input') ?? '') || defaults.range;
   const end = get('end_input') ?? get('moment_input');
   o.end = end ? parseUTC(end) : null;
-  const step = Number(get('step_input'));
+  // Newer pages of Prometheus write res_step, and only where res_type says that the user has chosen it.
+  const step = Number(get('step_input') ?? (get('res_type') === 'auto' ? null : get('res_step')));
   o.step = step > 0 ? step * 1000 : null;
   o.stacked = flag(get('stacked')) ?? get('display_mode') === 'stacked';
   o.dedup = flag(get('deduplicate')) ?? true;

@@ -1,4 +1,4 @@
-import { bytes, count, type Labels } from '../../lib/format';
+import { bytes, count, labelText, type Labels } from '../../lib/format';
 import { about, formatTime } from '../../lib/time';
 import { Badge, LabelSet, Notice, Wide, type Tone } from '../../ui/parts';
 
@@ -74,6 +74,23 @@ export function ReceiptView({ receipt }: { receipt: Receipt }) {
   );
 }
 
+// together puts what is missing of one store for one reason into one line: a store names each of its blocks.
+export function together(list: Missing[]): (Missing & { pieces: number })[] {
+  const lines = new Map<string, Missing & { pieces: number }>();
+  for (const m of list) {
+    const key = JSON.stringify([m.address, m.component, m.reason, m.covered, m.coveredBy, labelText(m.labels)]);
+    const line = lines.get(key);
+    if (line) {
+      line.minTime = Math.min(line.minTime, m.minTime);
+      line.maxTime = Math.max(line.maxTime, m.maxTime);
+      line.pieces++;
+    } else {
+      lines.set(key, { ...m, pieces: 1 });
+    }
+  }
+  return [...lines.values()];
+}
+
 function Gone({ list }: { list: Missing[] }) {
   if (list.length === 0) {
     return null;
@@ -81,9 +98,10 @@ function Gone({ list }: { list: Missing[] }) {
   return (
     <Notice tone={list.some((m) => !m.covered) ? 'bad' : 'info'} title="Missing">
       <ul>
-        {list.map((m, i) => (
+        {together(list).map((m, i) => (
           <li key={i} className="break">
-            <strong>{m.address}</strong>{m.component && ` (${m.component})`} <LabelSet labels={m.labels} /> {formatTime(m.minTime)} – {formatTime(m.maxTime)}: {m.reason}
+            <strong>{m.address}</strong>{m.component && ` (${m.component})`} <LabelSet labels={m.labels} /> {formatTime(m.minTime)} – {formatTime(m.maxTime)}
+            {m.pieces > 1 && ` in ${m.pieces} pieces`}: {m.reason}
             {m.covered && <> <Badge tone="good">covered by {(m.coveredBy ?? []).join(', ') || 'a replica'}</Badge></>}
           </li>
         ))}

@@ -1,6 +1,12 @@
-package api
+// Package blockapi is the HTTP calls about single blocks that all programs share whose pages show a bucket: what is known of a
+// block, its largest metrics and labels, and its marks, which can be set and taken off.
+//
+// A block is always read from the bucket at the time of the call: what pages list may be old, and whoever looks at one block
+// wants to know how it is now.
+package blockapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,19 +18,44 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
+	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/block/cardinality"
 	"github.com/promontory-io/promontory/libs/promapi"
-	"github.com/promontory-io/promontory/services/bucket-web/internal/view"
 )
+
+// Config is what the calls work with.
+type Config struct {
+	// DisableAdmin refuses to change marks.
+	DisableAdmin bool
+	Bucket       objstore.Bucket
+	Logger       *zap.Logger
+	// ReadMarks reads the marks of a block; nil reads them from the bucket. A program that keeps marks enters them there.
+	ReadMarks func(ctx context.Context, id ulid.ULID) (Marks, error)
+}
+
+// API answers requests. Safe for concurrent use.
+type API struct {
+	cfg Config
+	now func() time.Time
+}
+
+// New returns an API.
+func New(cfg Config) *API {
+	cfg.Logger = cfg.Logger.Named("blockapi")
+	if cfg.ReadMarks == nil {
+		cfg.ReadMarks = func(ctx context.Context, id ulid.ULID) (Marks, error) { return ReadMarks(ctx, cfg.Bucket, id) }
+	}
+	return &API{cfg: cfg, now: time.Now}
+}
 
 // details is what is known of one block.
 type details struct {
 	// Meta is meta.json as it lies in the bucket; null where there is none, and then MetaError says why.
 	Meta      json.RawMessage `json:"meta"`
 	MetaError string          `json:"metaError,omitempty"`
-	Marks     view.Marks      `json:"marks"`
+	Marks     Marks           `json:"marks"`
 	Objects   []object        `json:"objects"`
 }
 
@@ -48,13 +79,14 @@ func blockID(r *http.Request) (ulid.ULID, error) {
 	return id, nil
 }
 
-func (a *API) block(r *http.Request) (promapi.Data, error) {
+// Block answers what is known of the block that the path value id names: meta.json as it lies there, marks, objects.
+func (a *API) Block(r *http.Request) (promapi.Data, error) {
 	id, err := blockID(r)
 	if err != nil {
 		return nil, err
 	}
 	out := details{Objects: []object{}}
-	_, text, err := block.FetchMetaRaw(r.Context(), a.bkt, id)
+	_, text, err := block.FetchMetaRaw(r.Context(), a.cfg.Bucket, id)
 	switch {
 	case err == nil:
 		out.Meta = text
@@ -69,7 +101,7 @@ func (a *API) block(r *http.Request) (promapi.Data, error) {
 	if out.Meta == nil && len(out.Objects) == 0 {
 		return nil, promapi.BadData("there is no block %s", id)
 	}
-	if out.Marks, err = a.view.ReadMarks(r.Context(), id); err != nil {
+	if out.Marks, err = a.cfg.ReadMarks(r.Context(), id); err != nil {
 		return nil, promapi.NewError(promapi.ErrorInternal, err)
 	}
 	return promapi.JSON{Value: out}, nil
@@ -78,7 +110,7 @@ func (a *API) block(r *http.Request) (promapi.Data, error) {
 func (a *API) objects(r *http.Request, id ulid.ULID) ([]object, error) {
 	out := []object{}
 	folder := id.String() + objstore.DirDelim
-	err := a.bkt.Iter(r.Context(), folder, func(name string) error {
+	err := a.cfg.Bucket.Iter(r.Context(), folder, func(name string) error {
 		out = append(out, object{Name: strings.TrimPrefix(name, folder)})
 		return nil
 	}, objstore.WithRecursiveIter())
@@ -87,7 +119,7 @@ func (a *API) objects(r *http.Request, id ulid.ULID) ([]object, error) {
 	}
 	slices.SortFunc(out, func(x, y object) int { return strings.Compare(x.Name, y.Name) })
 	for i := range out[:min(len(out), maxObjects)] {
-		attrs, err := a.bkt.Attributes(r.Context(), folder+out[i].Name)
+		attrs, err := a.cfg.Bucket.Attributes(r.Context(), folder+out[i].Name)
 		if err != nil {
 			out[i].Error = err.Error()
 			continue
@@ -105,7 +137,8 @@ const (
 	maxFigures     = 1000
 )
 
-func (a *API) cardinality(r *http.Request) (promapi.Data, error) {
+// Cardinality answers with the largest metrics and labels of the block that the path value id names; limit says how many.
+func (a *API) Cardinality(r *http.Request) (promapi.Data, error) {
 	id, err := blockID(r)
 	if err != nil {
 		return nil, err
@@ -116,9 +149,9 @@ func (a *API) cardinality(r *http.Request) (promapi.Data, error) {
 			return nil, promapi.BadData("limit must be a number from 1 to %d, it is %q", maxFigures, text)
 		}
 	}
-	report, err := cardinality.Read(r.Context(), a.bkt, id, limit)
+	report, err := cardinality.Read(r.Context(), a.cfg.Bucket, id, limit)
 	if err != nil {
-		if a.bkt.IsObjNotFoundErr(errors.Unwrap(err)) {
+		if a.cfg.Bucket.IsObjNotFoundErr(errors.Unwrap(err)) {
 			return nil, promapi.BadData("block %s has no index: %w", id, err)
 		}
 		return nil, promapi.NewError(promapi.ErrorInternal, err)

@@ -1,1 +1,0 @@
-import{j as o}from"./index-BcuxC5yH.js";import{Viewer as t}from"./global-DSaR9-yc.js";import"./worktypes-C_ol9e5-.js";import"./rows-CwPiWOay.js";import"./format-DTEug4_i.js";import"./figures-BVyaMKwe.js";import"./match-CPsVjvjR.js";import"./draw-ByxE7gIL.js";function f(){return o.jsx(t,{view:"loaded",title:"Loaded blocks"})}export{f as default};

@@ -1,0 +1,1 @@
+import{j as o}from"./index-Du-aExwz.js";import{Viewer as t}from"./global-D5hcX9A0.js";import"./worktypes-l4tdqzB-.js";import"./rows-LF54AM-E.js";import"./format-DTEug4_i.js";import"./figures-ChvMCEek.js";import"./match-CPsVjvjR.js";import"./draw-CuouXN7u.js";function f(){return o.jsx(t,{view:"loaded",title:"Loaded blocks"})}export{f as default};

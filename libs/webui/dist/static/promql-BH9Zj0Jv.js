@@ -1,1 +1,0 @@
-import{h as a,j as e,x as r}from"./index-BcuxC5yH.js";import{e as n,b as i}from"./options-D_NZ4Y0l.js";function c({expr:s}){return a.pages.includes("graph")?e.jsx(r,{page:"graph",search:n([{...i,expr:s,tab:"table"}]),children:e.jsx("code",{className:"break",children:s})}):e.jsx("code",{className:"break",children:s})}export{c as E};

@@ -1,0 +1,1 @@
+import{h as a,j as e,x as r}from"./index-Du-aExwz.js";import{e as n,b as i}from"./options-BP0YlGWs.js";function c({expr:s}){return a.pages.includes("graph")?e.jsx(r,{page:"graph",search:n([{...i,expr:s,tab:"table"}]),children:e.jsx("code",{className:"break",children:s})}):e.jsx("code",{className:"break",children:s})}export{c as E};

@@ -53,8 +53,8 @@ manifests-check: peers build manifest-tools ## every overlay renders, is valid, 
 	PROMONTORY_MANIFESTS_REQUIRED=1 $(GO) test -count=1 $(if $(RUN),-v -run '$(RUN)') ./tools/manifests/...
 
 .PHONY: browser
-browser: peers build ## the pages in headless Chromium against the real stack (CHROMIUM=path, SCREENSHOTS=folder); needs Node 20, npm and Chromium, some minutes
-	cd libs/webui/app && npm ci && npm run browser
+browser: peers build ## the pages in headless Chromium against the real stack (CHROMIUM=path, SCREENSHOTS=folder); needs Node 20, npm and Chromium, four minutes
+	cd libs/webui/app/e2e && npm ci && npm test
 
 .PHONY: bench
 bench: ## benchmarks beside the code (PKG=./libs/dedup/... and RUN=regexp for some of them)
@@ -132,7 +132,7 @@ images: ## make a container image of each program in bin/images (NAMES="querier 
 
 .PHONY: webui
 webui: ## test and build the pages into libs/webui/dist, which is checked in (needs Node 20 and npm; a Go test tells when it is due)
-	cd libs/webui/app && npm ci && npm test && npm run build
+	cd libs/webui/app && npm install --no-save && npm test && npm run build
 
 .PHONY: work
 work: ## rewrite go.work from the modules in the tree, and align their versions

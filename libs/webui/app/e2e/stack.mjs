@@ -1,18 +1,22 @@
-// The real programs that the tests look at: `promontory up`, and over its bucket a compactor and a bucket-web.
+// The real programs that the tests look at, and what stands between them.
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const root = resolve(import.meta.dirname, '../../../..');
+const root = fileURLToPath(new URL('../../../..', import.meta.url));
 export const bin = process.env.BIN ?? join(root, 'bin');
 const peers = process.env.PEERS ?? join(root, '.bin');
 
 const running = [];
+const servers = [];
 
-export function start(name, args, dir) {
-  const log = openSync(join(dir, `${name}.log`), 'w');
-  const child = spawn(join(bin, name), args, { stdio: ['ignore', log, log] });
+export function start(name, args, dir, logName = name) {
+  const log = openSync(join(dir, `${logName}.log`), 'w');
+  const child = spawn(join(bin, name), args, { cwd: dir, stdio: ['ignore', log, log] });
   running.push(child);
   child.on('exit', (code, signal) => {
     child.ended = `${name} ended: ${code ?? signal}`;
@@ -68,7 +72,55 @@ export function address(log, name) {
   return m?.[1];
 }
 
+// relay passes connections on to a port, until it is told to hold all bytes back; release lets them flow again.
+export async function relay(port) {
+  const sockets = new Set();
+  let held = false;
+  const server = net.createServer((from) => {
+    const to = net.connect(port, '127.0.0.1');
+    for (const [a, b] of [[from, to], [to, from]]) {
+      sockets.add(a);
+      a.on('data', (bytes) => b.write(bytes));
+      a.on('error', () => undefined);
+      a.on('close', () => { sockets.delete(a); b.destroy(); });
+      if (held) {
+        a.pause();
+      }
+    }
+  });
+  await new Promise((r) => server.listen(0, '127.0.0.1', r));
+  servers.push({ close: () => { sockets.forEach((s) => s.destroy()); server.close(); } });
+  return {
+    address: `127.0.0.1:${server.address().port}`,
+    hold() { held = true; sockets.forEach((s) => s.pause()); },
+    release() { held = false; sockets.forEach((s) => s.resume()); },
+  };
+}
+
+// proxy is a reverse proxy that serves `target` below a path, which it takes off and tells in X-Forwarded-Prefix. It remembers
+// the paths that it was asked for.
+export async function proxy(target, prefix) {
+  const asked = [];
+  const server = http.createServer((req, res) => {
+    asked.push(req.url);
+    if (!req.url.startsWith(prefix + '/')) {
+      res.writeHead(404).end('not below the prefix');
+      return;
+    }
+    const on = http.request(target + req.url.slice(prefix.length), { method: req.method, headers: { ...req.headers, 'x-forwarded-prefix': prefix } }, (answer) => {
+      res.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(res);
+    });
+    on.on('error', (err) => res.writeHead(502).end(String(err)));
+    req.pipe(on);
+  });
+  await new Promise((r) => server.listen(0, '127.0.0.1', r));
+  servers.push({ close: () => { server.closeAllConnections(); server.close(); } });
+  return { base: `http://127.0.0.1:${server.address().port}`, asked };
+}
+
 export async function stop() {
+  servers.forEach((s) => s.close());
   for (const child of running.reverse()) {
     if (!child.ended) {
       child.kill('SIGINT');

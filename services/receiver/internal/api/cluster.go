@@ -6,9 +6,9 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/promontory-io/promontory/libs/hashring"
 	"github.com/promontory-io/promontory/libs/promapi"
 	"github.com/promontory-io/promontory/services/receiver/internal/forward"
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
 )
 
 // Cluster is what is known of the other nodes; *forward.Forwarder is one.

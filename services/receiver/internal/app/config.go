@@ -10,13 +10,13 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/hashring"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/grpcclient"
 	"github.com/promontory-io/promontory/libs/service/requestctx"
 	"github.com/promontory-io/promontory/libs/service/tlsconfig"
 	"github.com/promontory-io/promontory/libs/tenancy"
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
 	"github.com/promontory-io/promontory/services/receiver/internal/tenants"
 )
 

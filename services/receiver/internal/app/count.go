@@ -12,12 +12,12 @@ import (
 	"github.com/prometheus/common/model"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/promontory-io/promontory/libs/limits"
 	"github.com/promontory-io/promontory/libs/promapi/httpclient"
 	"github.com/promontory-io/promontory/libs/promapi/promclient"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/receiver/internal/forward"
 	"github.com/promontory-io/promontory/services/receiver/internal/grpcapi"
-	"github.com/promontory-io/promontory/services/receiver/internal/limits"
 	"github.com/promontory-io/promontory/services/receiver/internal/tenants"
 )
 

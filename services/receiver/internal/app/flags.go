@@ -7,10 +7,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/promontory-io/promontory/libs/block"
+	"github.com/promontory-io/promontory/libs/hashring"
 	"github.com/promontory-io/promontory/libs/service"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/grpcclient"
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
 )
 
 // NewCommand returns the command of the receiver.

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
+	"github.com/promontory-io/promontory/libs/hashring"
 )
 
 // ringPoll is how often the file of hashrings is looked at. Polling sees what watching does not: links that

@@ -17,6 +17,7 @@ import (
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/budget"
+	"github.com/promontory-io/promontory/libs/hashring"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/promapi/procstatus"
 	"github.com/promontory-io/promontory/libs/service"
@@ -28,7 +29,6 @@ import (
 	"github.com/promontory-io/promontory/services/receiver/internal/api"
 	"github.com/promontory-io/promontory/services/receiver/internal/forward"
 	"github.com/promontory-io/promontory/services/receiver/internal/grpcapi"
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
 	"github.com/promontory-io/promontory/services/receiver/internal/limits"
 	"github.com/promontory-io/promontory/services/receiver/internal/remotewrite"
 	"github.com/promontory-io/promontory/services/receiver/internal/tenants"

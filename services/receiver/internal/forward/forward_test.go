@@ -20,8 +20,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/promontory-io/promontory/libs/hashring"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
 	"github.com/promontory-io/promontory/services/receiver/internal/remotewrite"
 	"github.com/promontory-io/promontory/services/receiver/internal/verdict"
 )

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
+	"github.com/promontory-io/promontory/libs/hashring"
 	"github.com/promontory-io/promontory/services/receiver/internal/quorum"
 	"github.com/promontory-io/promontory/services/receiver/internal/remotewrite"
 	"github.com/promontory-io/promontory/services/receiver/internal/verdict"

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
+	"github.com/promontory-io/promontory/libs/hashring"
 	"github.com/promontory-io/promontory/services/receiver/internal/remotewrite"
 	"github.com/promontory-io/promontory/services/receiver/internal/verdict"
 )

@@ -12,10 +12,10 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/promontory-io/promontory/libs/hashring"
 	"github.com/promontory-io/promontory/libs/tenancy"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/services/receiver/internal/forward"
-	"github.com/promontory-io/promontory/services/receiver/internal/hashring"
 	"github.com/promontory-io/promontory/services/receiver/internal/tenants"
 	"github.com/promontory-io/promontory/services/receiver/internal/verdict"
 )

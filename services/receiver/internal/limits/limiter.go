@@ -1,3 +1,9 @@
+// Package limits holds tenants to what they may write: in one request, at once, and how many active series
+// they may have.
+//
+// The configuration is read again whenever its file changes; a broken one leaves what held before.
+// Active series are counted by asking the nodes of the cluster themselves, or, where the configuration
+// names one, a Prometheus that watches them; while the count is not known nobody is held up by it.
 package limits
 
 import (
@@ -13,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
+
+	"github.com/promontory-io/promontory/libs/limits"
 )
 
 // Kinds of errors: what a request has too much of.
@@ -26,7 +34,7 @@ var (
 const countInterval = 15 * time.Second
 
 // CountFunc returns the number of active series of each tenant, summed over nodes.
-type CountFunc func(ctx context.Context, cfg *Config) (map[string]uint64, error)
+type CountFunc func(ctx context.Context, cfg *limits.Config) (map[string]uint64, error)
 
 // Options are what a limiter is made with.
 type Options struct {
@@ -46,7 +54,7 @@ type Options struct {
 type Limiter struct {
 	opts    Options
 	metrics *metrics
-	cfg     atomic.Pointer[Config]
+	cfg     atomic.Pointer[limits.Config]
 	counts  atomic.Pointer[map[string]uint64]
 	raw     []byte // of the file when it was last read; Run's own
 
@@ -95,9 +103,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // New returns a limiter. A document that cannot be used is an error.
 func New(opts Options) (*Limiter, error) {
 	l := &Limiter{opts: opts, metrics: newMetrics(opts.Registerer), freed: make(chan struct{})}
-	l.cfg.Store(&Config{})
+	l.cfg.Store(&limits.Config{})
 	l.counts.Store(&map[string]uint64{})
-	l.show(&Config{})
+	l.show(&limits.Config{})
 	if opts.Load == nil {
 		return l, nil
 	}
@@ -120,9 +128,9 @@ func (l *Limiter) source() string {
 func (l *Limiter) reload() error {
 	l.metrics.reloads.Inc()
 	data, err := l.opts.Load()
-	var c *Config
+	var c *limits.Config
 	if err == nil {
-		c, err = Parse(l.source(), data)
+		c, err = limits.Parse(l.source(), data)
 	}
 	if err != nil {
 		l.metrics.reloadErrs.Inc()
@@ -134,10 +142,10 @@ func (l *Limiter) reload() error {
 }
 
 // show puts the limits into metrics.
-func (l *Limiter) show(c *Config) {
+func (l *Limiter) show(c *limits.Config) {
 	l.metrics.limits.Reset()
 	l.metrics.headLimit.Reset()
-	set := func(tenant string, e Effective) {
+	set := func(tenant string, e limits.Effective) {
 		l.metrics.limits.WithLabelValues(tenant, limitBody).Set(float64(e.SizeBytes))
 		l.metrics.limits.WithLabelValues(tenant, limitSeries).Set(float64(e.Series))
 		l.metrics.limits.WithLabelValues(tenant, limitSamples).Set(float64(e.Samples))
@@ -190,7 +198,7 @@ func (l *Limiter) keepCounting(ctx context.Context) {
 	tick := time.NewTicker(countInterval)
 	defer tick.Stop()
 	for {
-		if c := l.cfg.Load(); c.headLimits() {
+		if c := l.cfg.Load(); c.HeadLimits() {
 			counts, err := l.opts.Count(ctx, c)
 			if err != nil && ctx.Err() == nil {
 				l.metrics.failedCounts.Inc()

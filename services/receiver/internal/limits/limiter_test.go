@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+
+	"github.com/promontory-io/promontory/libs/limits"
 )
 
 const document = `
@@ -34,31 +36,6 @@ write:
         samples_limit: 500
       head_series_limit: 0
 `
-
-func TestTenantsInheritWhatTheyDoNotSay(t *testing.T) {
-	t.Parallel()
-	c, err := Parse("limits.yaml", []byte(document))
-	require.NoError(t, err)
-	require.Equal(t, Effective{SizeBytes: 1024, Series: 100, Samples: 10, HeadSeries: 1000}, c.For("any"))
-	require.Equal(t, Effective{SizeBytes: 1024, Series: 0, Samples: 500, HeadSeries: 0}, c.For("big"))
-	empty, err := Parse("x", nil)
-	require.NoError(t, err)
-	require.Equal(t, Effective{}, empty.For("any"))
-}
-
-func TestBadDocumentsAreRefusedByLine(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"write:\n  globals: {}":                                 "limits.yaml:2",
-		"write:\n  default:\n    request: {series_limit: x}":    "limits.yaml:3",
-		"write: {default: {request: {series_limit: -1}}}":       "write.default.request.series_limit: -1 is negative",
-		"write: {tenants: {a: {request: {samples_limit: -2}}}}": "write.tenants.a.request.samples_limit: -2",
-		"write: {global: {max_concurrency: -1}}":                "max_concurrency",
-	} {
-		_, err := Parse("limits.yaml", []byte(text))
-		require.ErrorContains(t, err, want, text)
-	}
-}
 
 func newLimiter(t *testing.T, o Options) *Limiter {
 	t.Helper()
@@ -93,7 +70,7 @@ func TestActiveSeriesAreLimitedWhileTheirCountIsKnown(t *testing.T) {
 		next.Store(&answer{counts: map[string]uint64{"a": 999, "big": 1 << 40}})
 		l := newLimiter(t, Options{
 			Load: func() ([]byte, error) { return []byte(document), nil },
-			Count: func(context.Context, *Config) (map[string]uint64, error) {
+			Count: func(context.Context, *limits.Config) (map[string]uint64, error) {
 				a := next.Load()
 				return a.counts, a.err
 			},
@@ -163,13 +140,4 @@ func TestAChangedFileIsReadAndABrokenOneIsNot(t *testing.T) {
 
 	_, err := New(Options{Load: func() ([]byte, error) { return []byte("x: 1"), nil }})
 	require.ErrorContains(t, err, "--receive.limits-config:1")
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(document))
-	f.Fuzz(func(_ *testing.T, data []byte) {
-		if c, err := Parse("x", data); err == nil {
-			_ = c.For("tenant")
-		}
-	})
 }

@@ -1,9 +1,5 @@
-// Package limits says how much tenants may write: in one request, at once, and how many active series
-// they may have.
-//
-// The configuration is read again whenever its file changes; a broken one leaves what held before.
-// Active series are counted by asking the nodes of the cluster themselves, or, where the configuration
-// names one, a Prometheus that watches them; while the count is not known nobody is held up by it.
+// Package limits reads what tenants may write: in one request, at once, and how many active series they may have.
+// Whoever holds tenants to it is the receiver.
 package limits
 
 import (
@@ -12,8 +8,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/promontory-io/promontory/libs/discovery/strictyaml"
 	"github.com/promontory-io/promontory/libs/promapi/httpclient"
-	"github.com/promontory-io/promontory/libs/service/flags"
 )
 
 // DefaultLimitQuery counts active series with a Prometheus that watches the cluster.
@@ -67,7 +63,7 @@ type Effective struct {
 // Parse reads a document. Errors name source and line.
 func Parse(source string, data []byte) (*Config, error) {
 	c := &Config{}
-	if err := flags.DecodeYAML(source, data, c); err != nil {
+	if err := strictyaml.Decode(source, data, c); err != nil {
 		return nil, err
 	}
 	if err := c.validate(); err != nil {
@@ -120,8 +116,8 @@ func first[T any](values ...*T) (zero T) {
 	return zero
 }
 
-// headLimits reports whether anybody's active series are limited.
-func (c *Config) headLimits() bool {
+// HeadLimits reports whether anybody's active series are limited.
+func (c *Config) HeadLimits() bool {
 	if first(c.Write.Default.HeadSeriesLimit) > 0 {
 		return true
 	}

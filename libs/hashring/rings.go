@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -41,7 +40,7 @@ type tenantRing struct {
 	shuffle   ShuffleConfig
 	overrides []override
 	replicas  int
-	shards    *lru.Cache[string, *Ring]
+	shards    *shardCache
 }
 
 type override struct {
@@ -111,10 +110,7 @@ func (t *tenantRing) prepareShuffle(c ShuffleSharding) error {
 	if size <= 0 {
 		size = defaultShardCache
 	}
-	var err error
-	if t.shards, err = lru.New[string, *Ring](size); err != nil {
-		return fmt.Errorf("cache of shards: %w", err)
-	}
+	t.shards = newShardCache(size)
 	sizes := []int{c.ShardSize}
 	for i, o := range c.Overrides {
 		m, err := newMatcher(o.Tenants, o.TenantMatcherType)
@@ -160,7 +156,7 @@ func (t *tenantRing) ring(tenant string) (*Ring, error) {
 	if t.shards == nil {
 		return t.whole, nil
 	}
-	if ring, ok := t.shards.Get(tenant); ok {
+	if ring, ok := t.shards.get(tenant); ok {
 		return ring, nil
 	}
 	cfg := t.shuffle
@@ -174,7 +170,7 @@ func (t *tenantRing) ring(tenant string) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.shards.Add(tenant, ring)
+	t.shards.add(tenant, ring)
 	return ring, nil
 }
 

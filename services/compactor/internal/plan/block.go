@@ -48,12 +48,7 @@ func (b *Block) resolution() int64 { return b.Meta.Thanos.Downsample.Resolution 
 func (b *Block) span() int64 { return b.Meta.MaxTime - b.Meta.MinTime }
 
 // sources returns the compaction sources; a block that names none is its own.
-func (b *Block) sources() []ulid.ULID {
-	if len(b.Meta.Compaction.Sources) == 0 {
-		return []ulid.ULID{b.ID()}
-	}
-	return b.Meta.Compaction.Sources
-}
+func (b *Block) sources() []ulid.ULID { return b.Meta.Sources() }
 
 // barrier says that the block takes no part in compaction, and that nothing is merged
 // across it.

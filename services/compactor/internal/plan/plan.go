@@ -233,25 +233,13 @@ func Groups(blocks []*Block) map[string][]*Block {
 }
 
 // coverage knows which compaction sources exist in each resolution of a label set.
-type coverage map[coverKey]map[ulid.ULID]bool
-
-type coverKey struct {
-	labels     uint64
-	resolution int64
-}
+type coverage struct{ block.Coverage }
 
 func newCoverage(blocks []*Block) coverage {
-	c := coverage{}
+	c := coverage{block.NewCoverage()}
 	for _, b := range blocks {
-		if b.Deleting || b.resolution() == block.ResolutionRaw {
-			continue
-		}
-		k := coverKey{block.LabelsHash(b.Meta.Thanos.Labels), b.resolution()}
-		if c[k] == nil {
-			c[k] = map[ulid.ULID]bool{}
-		}
-		for _, s := range b.sources() {
-			c[k][s] = true
+		if !b.Deleting {
+			c.Add(b.Meta)
 		}
 	}
 	return c
@@ -259,15 +247,7 @@ func newCoverage(blocks []*Block) coverage {
 
 // has reports whether all sources of all blocks exist at the resolution.
 func (c coverage) has(bs []*Block, resolution int64) bool {
-	for _, b := range bs {
-		known := c[coverKey{block.LabelsHash(b.Meta.Thanos.Labels), resolution}]
-		for _, s := range b.sources() {
-			if !known[s] {
-				return false
-			}
-		}
-	}
-	return true
+	return !slices.ContainsFunc(bs, func(b *Block) bool { return !c.Has(b.Meta, resolution) })
 }
 
 // targets returns the resolutions below which a result of bs that spans span
@@ -276,17 +256,7 @@ func (c coverage) targets(bs []*Block, from, span int64) []int64 {
 	if slices.ContainsFunc(bs, func(b *Block) bool { return b.NoDownsample }) {
 		return nil
 	}
-	var out []int64
-	if from == block.ResolutionRaw {
-		if span < downsample.MinSpan5m || c.has(bs, block.Resolution5m) {
-			return nil
-		}
-		out = append(out, block.Resolution5m)
-	}
-	if from != block.Resolution1h && span >= downsample.MinSpan1h && !c.has(bs, block.Resolution1h) {
-		out = append(out, block.Resolution1h)
-	}
-	return out
+	return downsample.Targets(from, span, func(resolution int64) bool { return c.has(bs, resolution) })
 }
 
 // downsampleJobs plans for blocks that no compaction takes up.

@@ -70,7 +70,8 @@ func rewriteChunks(tb testing.TB, dir string, change func([]chunks.Meta) []chunk
 		require.NoError(tb, out.AddSymbol(s.At()))
 	}
 	var all [][]chunks.Meta
-	require.NoError(tb, eachSeries(tb.Context(), in, func(lset, _ labels.Labels, chks []chunks.Meta) error {
+	require.NoError(tb, eachSeries(tb.Context(), in, func(s indexed) error {
+		lset, chks := s.lset, s.chunks
 		for i := range chks {
 			if chks[i].Chunk, _, err = data.ChunkOrIterable(chks[i]); err != nil {
 				return err
@@ -155,7 +156,8 @@ func (b *testBucket) samplesOf(id ulid.ULID) map[string][]string {
 	require.NoError(b.tb, err)
 	data, err := chunks.NewDirReader(b.path(id, block.ChunksDirname), downsample.NewPool())
 	require.NoError(b.tb, err)
-	require.NoError(b.tb, eachSeries(b.tb.Context(), in, func(lset, _ labels.Labels, chks []chunks.Meta) error {
+	require.NoError(b.tb, eachSeries(b.tb.Context(), in, func(s indexed) error {
+		lset, chks := s.lset, s.chunks
 		for _, c := range chks {
 			chunk, _, err := data.ChunkOrIterable(c)
 			if err != nil {

@@ -39,7 +39,7 @@ func NewCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	group.AddCommand(
-		newLs(), newInspect(), newMark(), newVerify(), newReplicate(), newCleanup(), newRetention(), newUpload(), newRewrite(), newAnalyze(), newWeb(findWeb),
+		newLs(), newInspect(), newMark(), newVerify(), newReplicate(), newDownsample(), newCleanup(), newRetention(), newUpload(), newRewrite(), newAnalyze(), newWeb(findWeb),
 	)
 	return group
 }
@@ -73,6 +73,26 @@ func openBucket(c *flags.Content, logger *zap.Logger, reg prometheus.Registerer,
 		opts = append(opts, objstore.WithTracer(tr.Provider().Tracer("github.com/promontory-io/promontory")))
 	}
 	return objstore.New(text, component, logger, reg, opts...)
+}
+
+// newServiceEnv returns what a command works with that runs as a service does; its bucket is still to be opened.
+func newServiceEnv(p *service.Process, traced bool, out, errOut io.Writer) *env {
+	e := &env{logger: p.Logger, reg: p.Registry, out: out, notes: newNotes(errOut), now: time.Now}
+	if traced {
+		e.tr = p.Tracing
+	}
+	return e
+}
+
+// withExample adds examples to the help of a command that is made as a service's is, which has none.
+func withExample(cmd *cobra.Command, example string) *cobra.Command {
+	cmd.Example = example
+	help := cmd.HelpFunc()
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		help(cmd, args)
+		cmd.Printf("\nExamples:\n%s\n", cmd.Example)
+	})
+	return cmd
 }
 
 // command describes one subcommand.

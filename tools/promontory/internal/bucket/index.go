@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 
@@ -116,15 +117,15 @@ func checkIndex(ctx context.Context, path string, m *block.Meta, objects map[str
 		return h
 	}
 	defer func() { h.broken = errors.Join(h.broken, r.Close()) }()
-	h.broken = eachSeries(ctx, r, func(lset labels.Labels, prev labels.Labels, chks []chunks.Meta) error {
+	h.broken = eachSeries(ctx, r, func(s indexed) error {
 		h.series++
-		h.chunks += uint64(len(chks))
-		h.labels(prev, lset)
+		h.chunks += uint64(len(s.chunks))
+		h.labels(s.prev, s.lset)
 		var last *chunks.Meta
-		for i := range chks {
-			h.place(chks[i].Ref, objects)
-			if v := h.judge(m, last, chks[i]); v == keep || v == other {
-				last = &chks[i]
+		for i := range s.chunks {
+			h.place(s.chunks[i].Ref, objects)
+			if v := h.judge(m, last, s.chunks[i]); v == keep || v == other {
+				last = &s.chunks[i]
 			}
 		}
 		return nil
@@ -165,9 +166,18 @@ func segmentName(i int) string {
 	return strings.Repeat("0", max(0, 6-len(n))) + n
 }
 
-// eachSeries calls f for the series of an index in its order. prev are the labels of the series before; chks is
-// overwritten by the next call. Damage in the index is an error, also where the reader panics over it.
-func eachSeries(ctx context.Context, r *index.Reader, f func(lset, prev labels.Labels, chks []chunks.Meta) error) (err error) {
+// indexed is one series of an index.
+type indexed struct {
+	ref storage.SeriesRef
+	// lset are its labels, prev those of the series before.
+	lset, prev labels.Labels
+	// chunks are overwritten by the next series.
+	chunks []chunks.Meta
+}
+
+// eachSeries calls f for the series of an index in its order. Damage in the index is an error, also where the reader
+// panics over it.
+func eachSeries(ctx context.Context, r *index.Reader, f func(indexed) error) (err error) {
 	defer func() {
 		// The reader trusts offsets once their checksum is right; what it trips over is the block's damage, not a bug here.
 		if p := recover(); p != nil {
@@ -191,7 +201,7 @@ func eachSeries(ctx context.Context, r *index.Reader, f func(lset, prev labels.L
 		}
 		// Not sorted first: whether it is, is one of the questions. Symbols lie in the mapped file, so labels are copied.
 		lset := builder.Labels()
-		if err := f(lset, prev, chks); err != nil {
+		if err := f(indexed{postings.At(), lset, prev, chks}); err != nil {
 			return err
 		}
 		prev = lset

@@ -91,8 +91,9 @@ func plural(n int, noun string) string {
 // counter counts from several goroutines.
 type counter struct{ v atomic.Int64 }
 
-func (c *counter) add()   { c.v.Add(1) }
-func (c *counter) n() int { return int(c.v.Load()) }
+func (c *counter) add()       { c.v.Add(1) }
+func (c *counter) addN(n int) { c.v.Add(int64(n)) }
+func (c *counter) n() int     { return int(c.v.Load()) }
 
 // say prints a line of result. Lines of concurrent workers stay whole.
 func (e *env) say(format string, args ...any) {

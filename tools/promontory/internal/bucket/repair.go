@@ -6,20 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/promontory-io/promontory/libs/block"
-	"github.com/promontory-io/promontory/libs/downsample"
 	"github.com/promontory-io/promontory/libs/objstore"
 )
 
@@ -142,84 +136,38 @@ func (r repairer) write(ctx context.Context, m *block.Meta) (_ *block.Meta, err 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	old := filepath.Join(dir, m.ULID.String())
-	if _, err := block.Download(ctx, r.bkt, m.ULID, old, block.DownloadOptions{Concurrency: 4}); err != nil {
-		return nil, err
-	}
 	next := repairedMeta(m, ulid.MustNewDefault(r.now()))
-	made := filepath.Join(dir, next.ULID.String())
-	if err := filterBlock(ctx, old, made, m, &next.Stats); err != nil {
-		return nil, err
-	}
-	if next.Stats.NumSeries == 0 {
-		return nil, nil
-	}
-	if err := block.WriteMetaDir(made, next); err != nil {
-		return nil, err
-	}
-	return block.Upload(ctx, r.logger, r.bkt, made, block.UploadOptions{Concurrency: 4, Now: r.now})
+	return remaker{r.env, dir, m, block.UploadOptions{Concurrency: 4}}.one(ctx, next, func(old *localBlock, made string) error {
+		return filterBlock(ctx, old, made, m, &next.Stats)
+	})
 }
 
 // repairedMeta is the replacement's meta.json, without stats: the same block but for its name and origin.
 func repairedMeta(m *block.Meta, id ulid.ULID) *block.Meta {
-	next := m.Clone()
-	next.ULID = id
-	next.Stats = tsdb.BlockStats{}
+	next := successor(m, id, block.SourceBucketRepair)
 	next.Compaction.Parents = []tsdb.BlockDesc{{ULID: m.ULID, MinTime: m.MinTime, MaxTime: m.MaxTime}}
-	next.Thanos.Source = block.SourceBucketRepair
-	next.Thanos.Files, next.Thanos.SegmentFiles, next.Thanos.IndexStats = nil, nil, block.IndexStats{}
-	next.Thanos.UploadTime = time.Time{}
 	return next
 }
 
-// filterBlock writes the block in the folder old into the folder made, without repeated and outside chunks. Chunks are
-// copied as they are, also those of downsampled data. The writer keeps strings that lie in the file the reader has mapped:
-// deferred calls close it first.
-func filterBlock(ctx context.Context, old, made string, m *block.Meta, stats *tsdb.BlockStats) (err error) {
-	in, err := index.NewFileReader(filepath.Join(old, block.IndexFilename), index.DecodePostingsRaw)
+// filterBlock writes a block into the folder made, without repeated and outside chunks. Chunks are copied as they are,
+// also those of downsampled data.
+func filterBlock(ctx context.Context, old *localBlock, made string, m *block.Meta, stats *tsdb.BlockStats) (err error) {
+	w, err := newBlockWriter(ctx, made, old.index.Symbols(), stats)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	data, err := chunks.NewDirReader(filepath.Join(old, block.ChunksDirname), downsample.NewPool())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, data.Close()) }()
-	if err := os.MkdirAll(made, 0o755); err != nil {
-		return err
-	}
-	outData, err := chunks.NewWriter(filepath.Join(made, block.ChunksDirname))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, outData.Close()) }()
-	out, err := index.NewWriter(ctx, filepath.Join(made, block.IndexFilename))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	for symbols := in.Symbols(); symbols.Next(); {
-		if err := out.AddSymbol(symbols.At()); err != nil {
+	defer func() { err = errors.Join(err, w.Close()) }()
+	return eachSeries(ctx, old.index, func(s indexed) error {
+		kept, err := healthy(m, old, s.chunks)
+		if err != nil {
 			return err
 		}
-	}
-	return eachSeries(ctx, in, func(lset, _ labels.Labels, chks []chunks.Meta) error {
-		kept, err := healthy(m, data, chks, stats)
-		if err != nil || len(kept) == 0 {
-			return err
-		}
-		if err := outData.WriteChunks(kept...); err != nil {
-			return err
-		}
-		ref := storage.SeriesRef(stats.NumSeries)
-		stats.NumSeries++
-		return out.AddSeries(ref, lset, kept...)
+		return w.add(s.lset, kept)
 	})
 }
 
-// healthy returns the chunks to keep, with their data, and counts them.
-func healthy(m *block.Meta, data *chunks.Reader, chks []chunks.Meta, stats *tsdb.BlockStats) ([]chunks.Meta, error) {
+// healthy returns the chunks to keep, with their data.
+func healthy(m *block.Meta, old *localBlock, chks []chunks.Meta) ([]chunks.Meta, error) {
 	var h health
 	var kept []chunks.Meta
 	var last *chunks.Meta
@@ -231,7 +179,7 @@ func healthy(m *block.Meta, data *chunks.Reader, chks []chunks.Meta, stats *tsdb
 		if v == other {
 			return nil, fmt.Errorf("%w: chunk from %s to %s", block.ErrCorrupt, utc(c.MinTime), utc(c.MaxTime))
 		}
-		chunk, _, err := data.ChunkOrIterable(c)
+		chunk, err := old.chunk(c)
 		if err != nil {
 			return nil, err
 		}
@@ -245,19 +193,6 @@ func healthy(m *block.Meta, data *chunks.Reader, chks []chunks.Meta, stats *tsdb
 		c.Chunk = chunk
 		kept = append(kept, c)
 		last = &chks[i]
-		count(stats, chunk)
 	}
 	return kept, nil
-}
-
-func count(stats *tsdb.BlockStats, chunk chunkenc.Chunk) {
-	n := uint64(chunk.NumSamples())
-	stats.NumChunks++
-	stats.NumSamples += n
-	switch chunk.Encoding() {
-	case chunkenc.EncXOR:
-		stats.NumFloatSamples += n
-	case chunkenc.EncHistogram, chunkenc.EncFloatHistogram:
-		stats.NumHistogramSamples += n
-	}
 }

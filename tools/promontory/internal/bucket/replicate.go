@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block"
 	"github.com/promontory-io/promontory/libs/block/fetch"
@@ -158,21 +157,12 @@ func newReplicate() *cobra.Command {
 			return runReplicate(ctx, p, c, common.Tracing.IsSet(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	})
-	cmd.Example = `  promontory bucket replicate --single-run --objstore.config-file=from.yaml --objstore-to.config-file=to.yaml
-  promontory bucket replicate --matcher='cluster=~"eu.*"' --compaction=4 --objstore.config-file=from.yaml --objstore-to.config-file=to.yaml`
-	help := cmd.HelpFunc()
-	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		help(cmd, args)
-		cmd.Printf("\nExamples:\n%s\n", cmd.Example)
-	})
-	return cmd
+	return withExample(cmd, `  promontory bucket replicate --single-run --objstore.config-file=from.yaml --objstore-to.config-file=to.yaml
+  promontory bucket replicate --matcher='cluster=~"eu.*"' --compaction=4 --objstore.config-file=from.yaml --objstore-to.config-file=to.yaml`)
 }
 
 func runReplicate(ctx context.Context, p *service.Process, c *replicateConfig, traced bool, out, errOut io.Writer) (err error) {
-	e := &env{logger: p.Logger, reg: p.Registry, out: out, notes: newNotes(errOut), now: time.Now}
-	if traced {
-		e.tr = p.Tracing
-	}
+	e := newServiceEnv(p, traced, out, errOut)
 	side := func(name string) prometheus.Registerer {
 		return prometheus.WrapRegistererWith(prometheus.Labels{"replicate": name}, p.Registry)
 	}
@@ -189,7 +179,9 @@ func runReplicate(ctx context.Context, p *service.Process, c *replicateConfig, t
 	if err != nil {
 		return err
 	}
-	p.Group.Add("replicate", r.loop)
+	p.Group.Add("replicate", func(ctx context.Context) error {
+		return repeat(ctx, e.logger, "replication", replicatePeriod, c.singleRun, r.counted)
+	})
 	return p.Serve(ctx)
 }
 
@@ -255,29 +247,17 @@ func newReplicateMetrics(reg prometheus.Registerer) replicateMetrics {
 	return m
 }
 
-// loop runs once, or until ctx ends; then a run that fails is logged and the next one tries again.
-func (r *replicator) loop(ctx context.Context) error {
-	for {
-		begun := time.Now()
-		err := r.once(ctx)
-		result := "success"
-		if err != nil {
-			result = "error"
-		}
-		r.metrics.runs.WithLabelValues(result).Inc()
-		r.metrics.duration.WithLabelValues(result).Observe(time.Since(begun).Seconds())
-		if r.cfg.singleRun {
-			return err
-		}
-		if err != nil && ctx.Err() == nil {
-			r.logger.Error("replication failed and is tried again", zap.Error(err), zap.Duration("after", replicatePeriod))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(replicatePeriod):
-		}
+// counted is once, with its metrics.
+func (r *replicator) counted(ctx context.Context) error {
+	begun := time.Now()
+	err := r.once(ctx)
+	result := "success"
+	if err != nil {
+		result = "error"
 	}
+	r.metrics.runs.WithLabelValues(result).Inc()
+	r.metrics.duration.WithLabelValues(result).Observe(time.Since(begun).Seconds())
+	return err
 }
 
 // once copies all that is to be copied.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb"
@@ -217,23 +216,11 @@ func (w *rewriter) earlier(m *block.Meta) *block.Meta {
 
 // write makes and uploads the replacement. Nil without an error says that nothing was left.
 func (w *rewriter) write(ctx context.Context, m *block.Meta, s *survey, dir string) (*block.Meta, error) {
-	old := filepath.Join(dir, m.ULID.String())
-	if _, err := block.Download(ctx, w.bkt, m.ULID, old, block.DownloadOptions{Concurrency: 4}); err != nil {
-		return nil, err
-	}
 	next := w.changes.meta(m, ulid.MustNewDefault(w.now()))
-	made := filepath.Join(dir, next.ULID.String())
-	if err := w.changes.write(ctx, old, made, m, s, &next.Stats); err != nil {
-		return nil, err
-	}
-	if next.Stats.NumSeries == 0 {
-		return nil, nil
-	}
-	if err := block.WriteMetaDir(made, next); err != nil {
-		return nil, err
-	}
-	sent, err := block.Upload(ctx, w.logger, w.bkt, made, block.UploadOptions{Concurrency: 4, HashFunc: block.HashFunc(w.c.hash), Now: w.now})
-	if err != nil || !w.c.changeLog {
+	sent, err := remaker{w.env, dir, m, block.UploadOptions{Concurrency: 4, HashFunc: block.HashFunc(w.c.hash)}}.one(ctx, next, func(old *localBlock, made string) error {
+		return w.changes.write(ctx, old, made, m, s, &next.Stats)
+	})
+	if err != nil || sent == nil || !w.c.changeLog {
 		return sent, err
 	}
 	if err := w.bkt.Upload(ctx, block.ObjectName(next.ULID, changeLogFilename), strings.NewReader(s.log.String())); err != nil {
@@ -244,14 +231,9 @@ func (w *rewriter) write(ctx context.Context, m *block.Meta, s *survey, dir stri
 
 // meta is the meta.json of a block's replacement, without stats.
 func (c *changes) meta(m *block.Meta, id ulid.ULID) *block.Meta {
-	next := m.Clone()
-	next.ULID = id
-	next.Stats = tsdb.BlockStats{}
+	next := successor(m, id, block.SourceBucketRewrite)
 	next.Compaction.Parents = []tsdb.BlockDesc{{ULID: m.ULID, MinTime: m.MinTime, MaxTime: m.MaxTime}}
 	next.Compaction.Sources = c.sources(m.Compaction.Sources)
-	next.Thanos.Source = block.SourceBucketRewrite
-	next.Thanos.Files, next.Thanos.SegmentFiles, next.Thanos.IndexStats = nil, nil, block.IndexStats{}
-	next.Thanos.UploadTime = time.Time{}
 	next.Thanos.Rewrites = append(next.Thanos.Rewrites, block.Rewrite{
 		Sources: m.Compaction.Sources, DeletionsApplied: c.deletionsApplied(), RelabelsApplied: c.relabelsApplied,
 	})

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -35,7 +34,8 @@ func content(tb testing.TB, dir string) map[string][]string {
 	require.NoError(tb, err)
 	defer func() { require.NoError(tb, data.Close()) }()
 	out := map[string][]string{}
-	require.NoError(tb, eachSeries(context.Background(), r, func(lset, _ labels.Labels, chks []chunks.Meta) error {
+	require.NoError(tb, eachSeries(context.Background(), r, func(s indexed) error {
+		lset, chks := s.lset, s.chunks
 		for _, c := range chks {
 			chunk, _, err := data.ChunkOrIterable(c)
 			require.NoError(tb, err)
@@ -43,6 +43,9 @@ func content(tb testing.TB, dir string) map[string][]string {
 				parts, err := a.Aggr()
 				require.NoError(tb, err)
 				for i, p := range parts {
+					if !p.Present() {
+						continue // histograms have neither min nor max
+					}
 					read, err := chunkenc.FromData(p.Encoding, p.Data)
 					require.NoError(tb, err)
 					key := fmt.Sprint(lset, i)
@@ -60,7 +63,12 @@ func content(tb testing.TB, dir string) map[string][]string {
 func samples(tb testing.TB, c chunkenc.Chunk) (out []string) {
 	tb.Helper()
 	it := c.Iterator(nil)
-	for it.Next() == chunkenc.ValFloat {
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		if typ != chunkenc.ValFloat {
+			t, h := it.AtFloatHistogram(nil)
+			out = append(out, fmt.Sprintf("%d %s", t, h))
+			continue
+		}
 		t, v := it.At()
 		out = append(out, fmt.Sprintf("%d %v", t, v))
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -53,16 +51,8 @@ func (c *changes) survey(ctx context.Context, path string) (s *survey, err error
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	s = &survey{symbols: map[string]struct{}{"": {}}}
-	name, value := index.AllPostingsKey()
-	refs, err := r.Postings(ctx, name, value)
-	if err != nil {
-		return nil, err
-	}
-	err = eachSeries(ctx, r, func(lset, _ labels.Labels, chks []chunks.Meta) error {
-		if !refs.Next() {
-			return fmt.Errorf("%w: the list of all series changes between two readings", block.ErrCorrupt)
-		}
-		s.see(c, lset, refs.At(), chks)
+	err = eachSeries(ctx, r, func(x indexed) error {
+		s.see(c, x)
 		return nil
 	})
 	if err != nil {
@@ -73,7 +63,8 @@ func (c *changes) survey(ctx context.Context, path string) (s *survey, err error
 }
 
 // see decides about one series. Strings lie in the mapped file, and are copied where they are kept.
-func (s *survey) see(c *changes, lset labels.Labels, ref storage.SeriesRef, chks []chunks.Meta) {
+func (s *survey) see(c *changes, x indexed) {
+	lset, chks := x.lset, x.chunks
 	next, gone := c.decide(lset)
 	var within tombstones.Intervals
 	for _, v := range gone {
@@ -104,39 +95,16 @@ func (s *survey) see(c *changes, lset labels.Labels, ref storage.SeriesRef, chks
 		s.symbols[n], s.symbols[v] = struct{}{}, struct{}{}
 		builder.Add(n, v)
 	})
-	s.series = append(s.series, surveyed{builder.Labels(), ref, within})
+	s.series = append(s.series, surveyed{builder.Labels(), x.ref, within})
 }
 
-// write makes the block that s describes, in the folder made, of the one in the folder old.
-func (c *changes) write(ctx context.Context, old, made string, m *block.Meta, s *survey, stats *tsdb.BlockStats) (err error) {
-	in, err := index.NewFileReader(filepath.Join(old, block.IndexFilename), index.DecodePostingsRaw)
+// write makes the block that s describes, in the folder made, of the block old.
+func (c *changes) write(ctx context.Context, old *localBlock, made string, m *block.Meta, s *survey, stats *tsdb.BlockStats) (err error) {
+	w, err := newBlockWriter(ctx, made, index.NewStringListIter(slices.Sorted(maps.Keys(s.symbols))), stats)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	data, err := chunks.NewDirReader(filepath.Join(old, block.ChunksDirname), downsample.NewPool())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, data.Close()) }()
-	if err := os.MkdirAll(made, 0o755); err != nil {
-		return err
-	}
-	outData, err := chunks.NewWriter(filepath.Join(made, block.ChunksDirname))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, outData.Close()) }()
-	out, err := index.NewWriter(ctx, filepath.Join(made, block.IndexFilename))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	for _, symbol := range slices.Sorted(maps.Keys(s.symbols)) {
-		if err := out.AddSymbol(symbol); err != nil {
-			return err
-		}
-	}
+	defer func() { err = errors.Join(err, w.Close()) }()
 	for i := 0; i < len(s.series); {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -145,21 +113,12 @@ func (c *changes) write(ctx context.Context, old, made string, m *block.Meta, s 
 		for same < len(s.series) && labels.Equal(s.series[same].lset, s.series[i].lset) {
 			same++
 		}
-		kept, err := gather(in, data, s.series[i:same], m.Thanos.Downsample.Resolution)
+		kept, err := gather(old, s.series[i:same], m.Thanos.Downsample.Resolution)
+		if err == nil {
+			err = w.add(s.series[i].lset, kept)
+		}
 		if err != nil {
 			return fmt.Errorf("series %s: %w", s.series[i].lset, err)
-		}
-		if len(kept) > 0 {
-			if err := outData.WriteChunks(kept...); err != nil {
-				return err
-			}
-			if err := out.AddSeries(storage.SeriesRef(stats.NumSeries), s.series[i].lset, kept...); err != nil {
-				return err
-			}
-			stats.NumSeries++
-			for _, k := range kept {
-				count(stats, k.Chunk)
-			}
 		}
 		i = same
 	}
@@ -167,17 +126,17 @@ func (c *changes) write(ctx context.Context, old, made string, m *block.Meta, s 
 }
 
 // gather returns the chunks of series that become one, in the order of time.
-func gather(in *index.Reader, data *chunks.Reader, from []surveyed, resolution int64) ([]chunks.Meta, error) {
+func gather(old *localBlock, from []surveyed, resolution int64) ([]chunks.Meta, error) {
 	var kept []chunks.Meta
 	for _, f := range from {
 		var builder labels.ScratchBuilder
 		var chks []chunks.Meta
-		if err := in.Series(f.from, &builder, &chks); err != nil {
+		if err := old.index.Series(f.from, &builder, &chks); err != nil {
 			return nil, err
 		}
 		for _, c := range chks {
 			var err error
-			if c.Chunk, _, err = data.ChunkOrIterable(c); err != nil {
+			if c.Chunk, err = old.chunk(c); err != nil {
 				return nil, err
 			}
 			left, err := cut(c, f.gone, resolution)

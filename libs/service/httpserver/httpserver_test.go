@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/promontory-io/promontory/libs/service/flags"
@@ -141,6 +142,20 @@ func TestTheListeningAddressIsLogged(t *testing.T) {
 	require.Contains(t, out.String(), "level=info logger=http msg=listening address="+s.Addr().String()+" web_config=false")
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
+}
+
+func TestALogThatOnlyTakesErrorsIsNotComplainedAbout(t *testing.T) {
+	t.Parallel()
+	cfg := logging.DefaultConfig()
+	cfg.Level = "error"
+	var out bytes.Buffer
+	l, err := logging.New(cfg, &out)
+	require.NoError(t, err)
+	s := New(loopback(), Options{Logger: l.WithOptions(zap.ErrorOutput(zapcore.AddSync(&out)))})
+	require.NoError(t, s.Listen())
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Serve(t.Context()))
+	require.Empty(t, out.String())
 }
 
 func TestRequestsInFlightMayEndWithinTheGracePeriod(t *testing.T) {

@@ -104,7 +104,10 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 	none, systemd := []string{}, false
 	// That it listens is said already, with the port that was really taken.
-	quiet := s.logger.WithOptions(zap.IncreaseLevel(zap.WarnLevel))
+	quiet := s.logger
+	if quiet.Level() < zap.WarnLevel { // a level cannot be raised to what lies below it
+		quiet = quiet.WithOptions(zap.IncreaseLevel(zap.WarnLevel))
+	}
 	err := web.Serve(s.listener, s.srv, &web.FlagConfig{
 		WebListenAddresses: &none,
 		WebSystemdSocket:   &systemd,

@@ -87,6 +87,12 @@ func Load(ctx context.Context, c *flags.Content, opts Options) (*Tracing, error)
 	return &Tracing{provider: provider, sdk: provider, propagator: defaultPropagator()}, nil
 }
 
+// Check reads the document as Load does and connects to nothing. Errors name its source and, where there is one, the line.
+func Check(c *flags.Content) error {
+	_, _, err := parse(c)
+	return err
+}
+
 // parse reads the document into a plan and returns the type it was written for.
 func parse(c *flags.Content) (plan, string, error) {
 	data, err := c.Bytes()

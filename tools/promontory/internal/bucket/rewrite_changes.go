@@ -71,6 +71,12 @@ func readChanges(c *rewriteConfig) (*changes, error) {
 	return out, nil
 }
 
+// CheckDeletions reads the content of --rewrite.to-delete-config; source is what errors call it.
+func CheckDeletions(source string, text []byte) error {
+	_, err := parseDeletions(source, text)
+	return err
+}
+
 func parseDeletions(source string, text []byte) ([]deletion, error) {
 	var out []deletion
 	if err := flags.DecodeYAML(source, text, &out); err != nil {

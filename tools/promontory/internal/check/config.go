@@ -18,9 +18,16 @@ import (
 	"github.com/promontory-io/promontory/libs/cache/cachebucket"
 	"github.com/promontory-io/promontory/libs/cache/indexcache"
 	"github.com/promontory-io/promontory/libs/discovery"
+	"github.com/promontory-io/promontory/libs/hashring"
+	"github.com/promontory-io/promontory/libs/limits"
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/promapi/httpclient"
+	"github.com/promontory-io/promontory/libs/rulefile"
 	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/libs/service/httpserver"
+	"github.com/promontory-io/promontory/libs/service/requestlog"
+	"github.com/promontory-io/promontory/libs/service/tracing"
+	"github.com/promontory-io/promontory/tools/promontory/internal/bucket"
 )
 
 // configParser reads a configuration file as the services do; its error names the file and, where there is one, the line.
@@ -38,33 +45,65 @@ func configParsers() []configParser {
 			}
 			return bkt.Close()
 		}},
-		{"relabel", "Relabel rules, as for --receive.relabel-config-file and --alert.relabel-config-file.", parseRelabel},
-		{"selector-relabel", "Relabel rules that select blocks, as for --selector.relabel-config-file.", func(file string, content []byte) error {
-			if err := parseRelabel(file, content); err != nil {
-				return err
-			}
-			if _, err := fetch.ParseRelabelShard(content); err != nil {
-				return fmt.Errorf("%s: %w", file, err)
-			}
-			return nil
-		}},
-		{"endpoints", "Endpoints of a querier, as for --endpoint.sd-config-file.", func(file string, content []byte) error {
-			_, err := discovery.ParseEndpoints(file, content)
-			return err
-		}},
-		{"index-cache", "Index cache, as for --index-cache.config-file.", func(file string, content []byte) error {
-			_, err := indexcache.ParseConfig(file, content)
-			return err
-		}},
+		{"relabel", "Relabel rules, as for --receive.relabel-config-file, --alert.relabel-config-file and --rewrite.to-relabel-config-file.", parseRelabel},
+		{"selector-relabel", "Relabel rules that select blocks, as for --selector.relabel-config-file.", parseSelectorRelabel},
+		{"endpoints", "Endpoints of a querier, as for --endpoint.sd-config-file.", parsed(discovery.ParseEndpoints)},
+		{"sd-files", "Targets in Prometheus' file_sd format, as for --store.sd-files and --query.sd-files.", parsed(discovery.ParseTargets)},
+		{"index-cache", "Index cache, as for --index-cache.config-file.", parsed(indexcache.ParseConfig)},
 		{"caching-bucket", "Caching bucket, as for --store.caching-bucket.config-file.", func(file string, content []byte) error {
 			_, err := cachebucket.ParseConfig(file, file, content)
 			return err
 		}},
-		{"http-client", "HTTP client, as for --prometheus.http-client-file.", func(file string, content []byte) error {
-			_, err := httpclient.Parse(file, content)
+		{"http-client", "HTTP client, as for --prometheus.http-client-file.", parsed(httpclient.Parse)},
+		{"hashrings", "Hashrings of a receiver, as for --receive.hashrings-file.", parseHashrings},
+		{"limits", "Limits of tenants, as for --receive.limits-config-file.", parsed(limits.Parse)},
+		{"rules", "Rules, as for --rule-file; check rules tells more of them.", parsed(rulefile.Parse)},
+		{"deletions", "What a rewrite deletes, as for --rewrite.to-delete-config-file.", bucket.CheckDeletions},
+		{"tracing", "Where traces go, as for --tracing.config-file.", func(file string, _ []byte) error {
+			content := flags.FileContent("tracing.config", file)
+			return tracing.Check(&content)
+		}},
+		{"request-logging", "Which requests are logged, as for --request.logging-config-file.", func(file string, _ []byte) error {
+			content := flags.FileContent("request.logging-config", file)
+			_, err := requestlog.Load(&content)
 			return err
 		}},
+		{"web", "TLS and authentication of HTTP servers, as for --http.config.", func(file string, _ []byte) error {
+			config := httpserver.DefaultConfig()
+			config.WebConfigFile = file
+			return config.Validate()
+		}},
 	}
+}
+
+// parsed makes a check of a function that returns what it has read, which nobody wants here.
+func parsed[T any](parse func(file string, content []byte) (T, error)) func(string, []byte) error {
+	return func(file string, content []byte) error {
+		_, err := parse(file, content)
+		return err
+	}
+}
+
+func parseSelectorRelabel(file string, content []byte) error {
+	if err := parseRelabel(file, content); err != nil {
+		return err
+	}
+	if _, err := fetch.ParseRelabelShard(content); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+// parseHashrings builds the rings too, for one replica: that there are nodes for more is not in the file.
+func parseHashrings(file string, content []byte) error {
+	rings, err := hashring.Parse(content)
+	if err == nil {
+		_, err = hashring.New(rings, hashring.Settings{Algorithm: hashring.AlgorithmHashmod, Replicas: 1})
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
 }
 
 func parseRelabel(file string, content []byte) error {
@@ -96,7 +135,8 @@ and, where there is one, its line. Nothing is connected to.
 
 The exit status is 0 when all is well, 1 when a file is wrong, and 2 when a check could not be made.`,
 		Example: `  promontory check config --objstore=bucket.yaml --index-cache=index-cache.yaml
-  promontory check config --relabel='relabel/*.yaml' --endpoints=endpoints.yaml`,
+  promontory check config --relabel='relabel/*.yaml' --endpoints=endpoints.yaml
+  promontory check config --hashrings=hashrings.json --limits=limits.yaml --tracing=tracing.yaml --web=web.yaml`,
 		Args: cobra.NoArgs, Version: version.Print("promontory"),
 		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
 	}

@@ -38,11 +38,14 @@ type UploadOptions struct {
 	// IndexStats are used where the caller knows them, which saves reading the index
 	// and with it the check that the block's files fit together.
 	IndexStats *IndexStats
+	// WithoutLabels lets a block through that has no external labels, which only a Prometheus can read: whoever knows
+	// that the block is for one.
+	WithoutLabels bool
 	// Now is the clock for upload_time; nil means time.Now.
 	Now func() time.Time
 }
 
-// Upload sends the local block in dir, whose meta.json must carry external labels,
+// Upload sends the local block in dir, whose meta.json must carry external labels unless opts says otherwise,
 // and returns the meta.json that went to the bucket: the local one with segment_files,
 // files, index_stats and upload_time filled in. The local block is not changed.
 //
@@ -80,7 +83,7 @@ func Upload(ctx context.Context, logger *zap.Logger, bkt objstore.Bucket, dir st
 
 // prepareMeta returns the meta.json to be uploaded, but for the upload time.
 func prepareMeta(dir string, local *Meta, opts UploadOptions) (*Meta, error) {
-	if len(local.Thanos.Labels) == 0 {
+	if len(local.Thanos.Labels) == 0 && !opts.WithoutLabels {
 		return nil, ErrNoLabels
 	}
 	meta := local.Clone()

@@ -133,7 +133,7 @@ func findings(t *testing.T, out string) []string {
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	t.Parallel()
 	for _, words := range []string{
-		"bucket ls", "bucket inspect", "bucket mark", "bucket verify", "bucket replicate", "bucket cleanup", "bucket retention", "bucket upload-blocks", "check rules",
+		"bucket ls", "bucket inspect", "bucket mark", "bucket verify", "bucket replicate", "bucket cleanup", "bucket retention", "bucket upload-blocks", "bucket downsample", "bucket rewrite", "check rules",
 	} {
 		for _, prefix := range []string{"", "tools "} {
 			if prefix != "" && words == "check rules" {

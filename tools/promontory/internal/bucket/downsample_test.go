@@ -146,13 +146,17 @@ func TestNativeHistogramsAreDownsampledToo(t *testing.T) {
 	}
 }
 
-// samplesOf is how many samples an aggregate of 41 hours has: one a window, and counters of floats a first and a last one.
+// samplesOf is how many samples an aggregate of 41 hours has: one a window; a counter has one more at the beginning of each
+// chunk, and that of floats one more at its end.
 func samplesOf(key string) int {
-	windows := 41 * 12
-	if strings.Contains(key, "histogram") || !strings.HasSuffix(key, "} 4") {
-		return windows
-	}
+	const windows = 41 * 12
 	chunks := windows/141 + 1
+	switch {
+	case !strings.HasSuffix(key, "} 4"):
+		return windows
+	case strings.Contains(key, "histogram"):
+		return windows + chunks
+	}
 	return windows + 2*chunks
 }
 

@@ -40,7 +40,7 @@ func (c *rewriteConfig) BindFlags(fs *pflag.FlagSet) {
 		flags.Bool(fs, &c.all, "all", "Rewrite every block that holds what is to be changed, of all resolutions.")
 		flags.String(fs, &c.dir, "tmp.dir", "Folder in which blocks are made.")
 		flags.Bool(fs, &c.dryRun, "dry-run", "Say what would be done and change nothing; switch off with --no-dry-run.")
-		flags.Bool(fs, &c.promBlocks, "prom-blocks", "Rewrite blocks without external labels too. They cannot be uploaded, so that this is refused for a bucket.")
+		flags.Bool(fs, &c.promBlocks, "prom-blocks", "Rewrite blocks without external labels too: blocks of a bucket that only a Prometheus is to read.")
 		flags.Bool(fs, &c.deleteBlocks, "delete-blocks", "Mark each block for deletion once its replacement is read back and found healthy.")
 		flags.Enum(fs, &c.hash, "hash-func", "Checksum of the files to put into meta.json; empty for none.", "", string(block.HashSHA256))
 		flags.BindContent(fs, &c.deletes, "rewrite.to-delete-config", "YAML list of {matchers: '<series selector>', intervals: [{mint: <ms>, maxt: <ms>}], request_id: <text>}. Without intervals whole series are deleted.")
@@ -64,7 +64,6 @@ func (c *rewriteConfig) Validate() error {
 	if hashErr != nil {
 		errs = append(errs, fmt.Errorf("--hash-func: %w", hashErr))
 	}
-	add(c.promBlocks, "--prom-blocks: blocks without external labels cannot be uploaded, and this command rewrites a bucket")
 	_, err := parseIDs(c.ids)
 	return errors.Join(append(errs, err)...)
 }
@@ -150,8 +149,8 @@ type rewriter struct {
 
 // one rewrites a block; false says that it holds nothing to change.
 func (w *rewriter) one(ctx context.Context, m *block.Meta) (_ bool, err error) {
-	if len(m.Thanos.Labels) == 0 {
-		return false, block.ErrNoLabels
+	if len(m.Thanos.Labels) == 0 && !w.c.promBlocks {
+		return false, fmt.Errorf("%w: --prom-blocks rewrites it nevertheless", block.ErrNoLabels)
 	}
 	if w.changes.made(m) || w.marked[m.ULID] != nil {
 		return false, nil // it is what an earlier run has made, or has done with
@@ -217,7 +216,7 @@ func (w *rewriter) earlier(m *block.Meta) *block.Meta {
 // write makes and uploads the replacement. Nil without an error says that nothing was left.
 func (w *rewriter) write(ctx context.Context, m *block.Meta, s *survey, dir string) (*block.Meta, error) {
 	next := w.changes.meta(m, ulid.MustNewDefault(w.now()))
-	sent, err := remaker{w.env, dir, m, block.UploadOptions{Concurrency: 4, HashFunc: block.HashFunc(w.c.hash)}}.one(ctx, next, func(old *localBlock, made string) error {
+	sent, err := remaker{w.env, dir, m, block.UploadOptions{Concurrency: 4, HashFunc: block.HashFunc(w.c.hash), WithoutLabels: w.c.promBlocks}}.one(ctx, next, func(old *localBlock, made string) error {
 		return w.changes.write(ctx, old, made, m, s, &next.Stats)
 	})
 	if err != nil || sent == nil || !w.c.changeLog {

@@ -334,3 +334,25 @@ func plainTimes(want []string) []string {
 	}
 	return out
 }
+
+func TestBlocksForAPrometheusAreRewrittenOnDemand(t *testing.T) {
+	t.Parallel()
+	b := newTestBucket(t)
+	m := b.addBroken(0, "bare", nil, nil)
+	spoil(t, b.path(m.ULID, block.MetaFilename), func(c []byte) []byte {
+		return []byte(strings.Replace(string(c), `"seeded": "bare"`, "", 1))
+	})
+	args := []string{"--all", "--no-dry-run", "--delete-blocks", deleteFirst}
+	_, _, err := b.rewrite(args...)
+	require.ErrorIs(t, err, block.ErrNoLabels)
+	require.ErrorContains(t, err, "--prom-blocks")
+	require.Len(t, b.metas(), 1)
+
+	_, notes, err := b.rewrite(append(args, "--prom-blocks")...)
+	require.NoError(t, err, notes)
+	made := b.childOf(m.ULID)
+	require.NotNil(t, made)
+	require.Empty(t, made.Thanos.Labels)
+	require.EqualValues(t, 2, made.Stats.NumSeries)
+	require.FileExists(t, b.path(m.ULID, block.DeletionMarkFilename))
+}

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/promontory-io/promontory/libs/rulefile"
 	"github.com/promontory-io/promontory/services/ruler/internal/query"
 )
 
@@ -59,7 +60,7 @@ func readsPast(expr parser.Expr, names []string) bool {
 	found := false
 	parser.Inspect(expr, func(n parser.Node, path []parser.Node) error {
 		vs, ok := n.(*parser.VectorSelector)
-		if !ok || !slices.ContainsFunc(names, func(name string) bool { return mayHaveName(vs.LabelMatchers, name) }) {
+		if !ok || !slices.ContainsFunc(names, func(name string) bool { return rulefile.MaySelect(vs.LabelMatchers, name) }) {
 			return nil
 		}
 		past := vs.OriginalOffset != 0 || vs.Timestamp != nil || vs.StartOrEnd != 0 || slices.ContainsFunc(path, func(p parser.Node) bool {
@@ -73,8 +74,4 @@ func readsPast(expr parser.Expr, names []string) bool {
 		return nil
 	})
 	return found
-}
-
-func mayHaveName(ms []*labels.Matcher, name string) bool {
-	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return m.Name == labels.MetricName && !m.Matches(name) })
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/promontory-io/promontory/libs/rulefile"
 )
 
 // rule is a recording rule to be evaluated over the past. Its JSON is what a ruler says of a gap's rule.
@@ -130,7 +132,7 @@ func order(fills []*fill) (sorted []*fill, reads map[*fill]bool, err error) {
 			return nil, nil, fmt.Errorf("rule %s: %w", f, err)
 		}
 		for _, other := range fills {
-			if !slices.ContainsFunc(selectors, func(ms []*labels.Matcher) bool { return mayRead(ms, other.Name) }) {
+			if !slices.ContainsFunc(selectors, func(ms []*labels.Matcher) bool { return rulefile.MaySelect(ms, other.Name) }) {
 				continue
 			}
 			if other == f {
@@ -174,11 +176,6 @@ func selectorsOf(query string) (out [][]*labels.Matcher, err error) {
 		return nil
 	})
 	return out, nil
-}
-
-// mayRead reports whether a selector may select series of a name.
-func mayRead(ms []*labels.Matcher, name string) bool {
-	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return m.Name == labels.MetricName && !m.Matches(name) })
 }
 
 // lookback is how far back from its time an expression reads samples at most.

@@ -214,7 +214,8 @@ func downsamplings(metas map[ulid.ULID]*block.Meta, kept map[ulid.ULID]*block.No
 // is left; each block is tried once.
 func (d *downsampler) once(ctx context.Context) error {
 	var errs []error
-	tried, found := map[ulid.ULID]bool{}, 0
+	tried := map[ulid.ULID]bool{}
+	var found int
 	var made, done counter
 	for {
 		result, fetchErr := d.fetcher.Fetch(ctx)

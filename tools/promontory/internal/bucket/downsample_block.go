@@ -12,7 +12,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 
@@ -210,7 +209,7 @@ func (w *coarser) read(s indexed) error {
 func (w *coarser) further(s indexed) error {
 	from, fine := w.m.Thanos.Downsample.Resolution, w.in
 	if from == block.ResolutionRaw {
-		var it chunkenc.Iterator = downsample.NewIterator(w.in, []aggregate.Aggr{aggregate.Raw})
+		it := downsample.NewIterator(w.in, []aggregate.Aggr{aggregate.Raw})
 		if w.gone != nil {
 			gone, err := w.gone.Get(s.ref)
 			if err != nil {

@@ -50,10 +50,13 @@ func defaultConfig() config {
 func (c *config) bindFlags(fs *pflag.FlagSet) {
 	flags.String(fs, &c.url, "query", "URL of the querier, or of anything that answers as Prometheus does.")
 	flags.BindContent(fs, &c.http, "query.http-config", "YAML with credentials and TLS for the querier.")
-	flags.Time(fs, &c.at, "time", "When to evaluate an instant query: RFC 3339, or a duration relative to now such as -1h.")
+	flags.Time(fs, &c.at, "time", "When to evaluate an instant query: RFC 3339, or a duration relative to now such as -1h; now if it is not given.")
 	flags.Time(fs, &c.start, "start", "Begin of a range; makes the query a range query.")
 	flags.Time(fs, &c.end, "end", "End of a range; now if it is not given.")
 	flags.Duration(fs, &c.step, "step", "Step of a range; a sixtieth of it if it is not given.")
+	for _, name := range []string{"time", "start", "end", "step"} {
+		fs.Lookup(name).DefValue = "" // the help text would show what stands for none as if it were a time
+	}
 	flags.Bool(fs, &c.dedup, "dedup", "Merge replicas.")
 	flags.Bool(fs, &c.partial, "partial-response", "Take an answer from which something is missing, with a warning that names it.")
 	flags.String(fs, &c.resolution, "max-source-resolution", "Coarsest data to read: 0s, 5m, 1h, auto. The querier chooses if it is not given.")

@@ -169,3 +169,14 @@ func TestTheCourseIsDrawnToItsGrid(t *testing.T) {
 		require.Equal(t, tt.want, course(tt.values, tt.grid, tt.width), tt.name)
 	}
 }
+
+func TestTheHelpShowsNoTimeThatStandsForNone(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	cmd := NewCommand()
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"--help"})
+	require.NoError(t, cmd.ExecuteContext(t.Context()))
+	require.Contains(t, out.String(), "--start")
+	require.NotContains(t, out.String(), "0001-01-01")
+}

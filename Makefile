@@ -52,6 +52,10 @@ e2e: peers build ## the end-to-end tests alone, with real processes (RUN=regexp 
 manifests-check: peers build manifest-tools ## every overlay renders, is valid, and its containers' arguments start the real programs (RUN=regexp for some of it)
 	PROMONTORY_MANIFESTS_REQUIRED=1 $(GO) test -count=1 $(if $(RUN),-v -run '$(RUN)') ./tools/manifests/...
 
+.PHONY: manifests-apiserver
+manifests-apiserver: peers build manifest-tools apiserver-tools ## every overlay, and the commands of docs/operate, sent to a real Kubernetes API server (needs etcd, package etcd-server)
+	PROMONTORY_MANIFESTS_REQUIRED=1 PROMONTORY_APISERVER_REQUIRED=1 $(GO) test -count=1 -v -run 'APIServer' ./tools/manifests/...
+
 .PHONY: browser
 browser: peers build ## the pages in headless Chromium against the real stack (CHROMIUM=path, SCREENSHOTS=folder); needs Node 20, npm and Chromium, four minutes
 	cd libs/webui/app/e2e && npm ci && npm test
@@ -153,6 +157,9 @@ peers: $(TOOLBIN)/.prometheus $(TOOLBIN)/.alertmanager $(TOOLBIN)/.versitygw ## 
 .PHONY: manifest-tools
 manifest-tools: $(TOOLBIN)/.kustomize $(TOOLBIN)/.kubectl-validate $(TOOLBIN)/.crds ## install what manifests are rendered with and held against into .bin/
 
+.PHONY: apiserver-tools
+apiserver-tools: $(TOOLBIN)/.kubernetes ## build the real kube-apiserver and kubectl into .bin/
+
 .PHONY: clean
 clean: ## remove what was built, and the data of `up`
 	rm -rf bin .bin .data
@@ -200,6 +207,15 @@ $(TOOLBIN)/.crds: tools/peers/prometheus-operator/go.mod tools/peers/prometheus-
 	@cd tools/peers/prometheus-operator && GOWORK=off $(GO) mod download github.com/prometheus-operator/prometheus-operator && \
 		cp "$$(GOWORK=off $(GO) list -m -f '{{.Dir}}' github.com/prometheus-operator/prometheus-operator)"/example/prometheus-operator-crd/monitoring.coreos.com_{prometheuses,prometheusrules,servicemonitors}.yaml $(TOOLBIN)/crds/
 	@chmod u+w $(TOOLBIN)/crds/* && touch $@
+
+# A Kubernetes API server, the newest there is. It says which version it is only when it is told at the link.
+KUBERNETES_VERSION = $(shell sed -n 's/^require k8s.io\/kubernetes //p' tools/peers/kubernetes/go.mod)
+$(TOOLBIN)/.kubernetes: tools/peers/kubernetes/go.mod tools/peers/kubernetes/go.sum
+	@mkdir -p $(TOOLBIN)
+	@echo "build kube-apiserver and kubectl (five minutes the first time)"
+	@cd tools/peers/kubernetes && GOWORK=off $(GO) build -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION)' \
+		-o $(TOOLBIN)/ k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl
+	@touch $@
 
 .PHONY: FORCE
 FORCE:

@@ -73,6 +73,18 @@ func Parse(r io.Reader) ([]Object, error) {
 	}
 }
 
+// Print writes objects as a stream of YAML documents.
+func Print(objects []Object) ([]byte, error) {
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	for _, o := range objects {
+		if err := enc.Encode(o); err != nil {
+			return nil, fmt.Errorf("write %s %s: %w", o.Kind(), o.Name(), err)
+		}
+	}
+	return out.Bytes(), enc.Close()
+}
+
 // Validate holds objects strictly against the schemas of Kubernetes: an unknown field or a wrong type is an error that
 // names the object. crds is a folder with definitions of custom resources. scratch is a folder for the rendered files.
 func (t Tools) Validate(ctx context.Context, objects []Object, crds, scratch string) error {

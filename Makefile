@@ -155,7 +155,7 @@ tools: $(addprefix $(TOOLBIN)/.,buf protoc-gen-go protoc-gen-go-grpc protoc-gen-
 peers: $(TOOLBIN)/.prometheus $(TOOLBIN)/.alertmanager $(TOOLBIN)/.versitygw ## build the real Prometheus, Alertmanager and S3 server that `up` and the tests run into .bin/
 
 .PHONY: manifest-tools
-manifest-tools: $(TOOLBIN)/.kustomize $(TOOLBIN)/.kubectl-validate $(TOOLBIN)/.crds ## install what manifests are rendered with and held against into .bin/
+manifest-tools: $(TOOLBIN)/.kustomize $(TOOLBIN)/.kubectl-validate $(TOOLBIN)/.crds $(TOOLBIN)/.minio ## install what manifests are rendered with and held against into .bin/
 
 .PHONY: apiserver-tools
 apiserver-tools: $(TOOLBIN)/.kubernetes ## build the real kube-apiserver and kubectl into .bin/
@@ -199,6 +199,13 @@ $(TOOLBIN)/.versitygw: tools/peers/versitygw/go.mod tools/peers/versitygw/go.sum
 	@mkdir -p $(TOOLBIN)
 	@echo "build versitygw (two minutes the first time)"
 	@cd tools/peers/versitygw && GOWORK=off $(GO) build -o $(TOOLBIN)/ github.com/versity/versitygw/cmd/versitygw
+	@touch $@
+
+# The object store of the trial's manifests.
+$(TOOLBIN)/.minio: tools/peers/minio/go.mod tools/peers/minio/go.sum
+	@mkdir -p $(TOOLBIN)
+	@echo "build minio (two to four minutes the first time)"
+	@cd tools/peers/minio && GOWORK=off $(GO) build -o $(TOOLBIN)/ github.com/minio/minio
 	@touch $@
 
 # The schemas of prometheus-operator's resources, from its module.

@@ -14,15 +14,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/promontory-io/promontory/tools/manifests/internal/dashboards"
-	"github.com/promontory-io/promontory/tools/manifests/internal/render"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 )
-
-// withoutGrafana drops Grafana's own pod, which cannot be had as a program here. Its configuration is tested by itself.
-func withoutGrafana(objects []render.Object) []render.Object {
-	return slices.DeleteFunc(slices.Clone(objects), func(o render.Object) bool { return o.Kind() == "Deployment" && o.Name() == "grafana" })
-}
 
 func pages(t testing.TB) []dashboards.Dashboard {
 	t.Helper()

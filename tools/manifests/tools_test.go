@@ -47,15 +47,14 @@ func tools(t testing.TB) render.Tools {
 	}
 }
 
-// programs are what stands for the images on this machine. Our own are the real ones, Prometheus, Alertmanager and memcached
-// too. An S3 server of this machine stands for MinIO, whose arguments it does not know.
+// programs are what the images hold, as programs of this machine. memcached alone is started with some arguments more.
 func programs(t testing.TB) map[string]cluster.Program {
 	t.Helper()
 	out := map[string]cluster.Program{
 		"prom/prometheus":   {Binary: program(t, "make peers", ".bin", "prometheus"), Source: "make peers"},
 		"prom/alertmanager": {Binary: program(t, "make peers", ".bin", "alertmanager"), Source: "make peers"},
 		"memcached":         {Binary: program(t, "package memcached", "memcached"), Source: "package memcached", Rewrite: memcachedArgs},
-		"minio/minio":       {Binary: program(t, "make peers", ".bin", "versitygw"), Source: "make peers", Rewrite: s3Args},
+		"minio/minio":       {Binary: program(t, "make manifest-tools", ".bin", "minio"), Source: "make manifest-tools"},
 	}
 	for _, name := range []string{"querier", "sidecar", "store-gateway", "ruler", "compactor", "receiver", "bucket-web"} {
 		out["promontory/"+name] = cluster.Program{Binary: program(t, "make build", "bin", name), Source: "make build"}

@@ -31,8 +31,8 @@ type workload struct {
 }
 
 type podSpec struct {
-	Containers []Container
-	Volumes    []volume
+	InitContainers, Containers []Container
+	Volumes                    []volume
 }
 
 // Container is one container of a pod.
@@ -78,12 +78,13 @@ type service struct {
 
 // Pod is one replica of a workload.
 type Pod struct {
-	Name       string // querier-0
-	Workload   string // querier
-	labels     map[string]string
-	volumes    []volume
-	claims     []string
-	Containers []Container
+	Name     string // querier-0
+	Workload string // querier
+	labels   map[string]string
+	volumes  []volume
+	claims   []string
+	// Init are the containers that run one after another before the others start.
+	Init, Containers []Container
 }
 
 // Cluster is what a set of manifests says, in the order in which it says it.
@@ -143,7 +144,7 @@ func (c *Cluster) addWorkload(o render.Object) error {
 	for i := range replicas {
 		c.Pods = append(c.Pods, Pod{
 			Name: fmt.Sprintf("%s-%d", w.Metadata.Name, i), Workload: w.Metadata.Name, labels: template.Metadata.Labels,
-			volumes: template.Spec.Volumes, claims: claims, Containers: template.Spec.Containers,
+			volumes: template.Spec.Volumes, claims: claims, Init: template.Spec.InitContainers, Containers: template.Spec.Containers,
 		})
 	}
 	return nil

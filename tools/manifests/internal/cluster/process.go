@@ -34,6 +34,29 @@ func (l *Local) Processes(images map[string]Program) ([]Process, error) {
 	return out, nil
 }
 
+// Initial returns the commands of the init containers of all pods, in their order. Each says its command, since the
+// programs of other images are not here.
+func (l *Local) Initial() ([][]string, error) {
+	var out [][]string
+	for _, p := range l.cluster.Pods {
+		for _, container := range p.Init {
+			if len(container.Command) == 0 {
+				return nil, fmt.Errorf("pod %s: init container %s does not say its command", p.Name, container.Name)
+			}
+			dirs, err := l.mounts(p, container)
+			if err != nil {
+				return nil, err
+			}
+			command := container.Command[:1:1]
+			for _, arg := range append(container.Command[1:len(container.Command):len(container.Command)], container.Args...) {
+				command = append(command, replacePath(arg, dirs))
+			}
+			out = append(out, command)
+		}
+	}
+	return out, nil
+}
+
 func (l *Local) process(p Pod, container Container, images map[string]Program) (Process, error) {
 	image, _, _ := strings.Cut(container.Image, ":")
 	program, ok := images[image]

@@ -27,13 +27,15 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	t.Parallel()
 	book, err := os.ReadFile(root(t, "docs", "operate", "runbook.md"))
 	require.NoError(t, err)
-	for name := range ruleExprs(t) {
-		if strings.HasPrefix(name, "Promontory") {
+	alerts := map[string]bool{}
+	for _, rule := range ruleExprs(t) {
+		if name := rule.where; strings.HasPrefix(name, "Promontory") {
+			alerts[name] = true
 			require.Contains(t, string(book), "\n## "+name+"\n", "docs/operate/runbook.md has no section for the alert")
 		}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^## (Promontory\w+)$`).FindAllStringSubmatch(string(book), -1) {
-		require.Contains(t, ruleExprs(t), m[1], "docs/operate/runbook.md tells of an alert that does not exist")
+		require.Contains(t, alerts, m[1], "docs/operate/runbook.md tells of an alert that does not exist")
 	}
 }
 

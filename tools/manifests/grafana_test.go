@@ -154,17 +154,25 @@ func onceUsed(t testing.TB) map[string]bool {
 	return names
 }
 
-// requireExprsAnswered runs every expression of dashboards and rules against a live stack: each answers, perhaps with
-// nothing, and none that belongs to a service of the stack names what nobody exports. addrs are the processes' HTTP
-// addresses; services are those of the stack, all where there are none. It returns how many expressions had an answer
-// that is not empty, by service.
-func requireExprsAnswered(t *testing.T, querier string, addrs []string, services ...string) map[string]int {
+// knownMetrics are the names that processes with these addresses export, now or once they have something to count, and
+// those of recording rules.
+func knownMetrics(t *testing.T, addrs []string) map[string]bool {
 	t.Helper()
 	known := exported(t.Context(), t, addrs)
 	for _, rule := range ruleExprs(t) {
 		known[rule.where] = true
 	}
 	maps.Copy(known, onceUsed(t))
+	return known
+}
+
+// requireExprsAnswered runs every expression of dashboards and rules against a live stack: each answers, perhaps with
+// nothing, and none that belongs to a service of the stack names what nobody exports. addrs are the processes' HTTP
+// addresses; services are those of the stack, all where there are none. It returns how many expressions had an answer
+// that is not empty, by service.
+func requireExprsAnswered(t *testing.T, querier string, addrs []string, services ...string) map[string]int {
+	t.Helper()
+	known := knownMetrics(t, addrs)
 	unknown := map[string]string{}
 	answered := map[string]int{}
 	for _, e := range allExprs(t) {

@@ -267,4 +267,6 @@ func TestDevOverlayRuns(t *testing.T) {
 	r := start(t, "dev")
 	requireSeries(t, r.http(t, "querier"), `count by (job) (up == 1)`, func(a answer) bool { return len(a.Data.Result) >= 8 })
 	requireExprsAnswered(t, r.http(t, "querier"), r.addrs())
+	requireDocumentedMetrics(t, knownMetrics(t, r.addrs()))
+	requireDocumentedCalls(t, r)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -79,4 +80,27 @@ func TestSameSourcesMakeTheSameImage(t *testing.T) {
 	second, err := b.Digest()
 	require.NoError(t, err)
 	require.NotEqual(t, first, second)
+}
+
+// Both ways to an image make the same of a program.
+func TestDockerfileSaysTheSame(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join("..", "..", "..", "..")
+	text, err := os.ReadFile(filepath.Join(root, "deploy", "images", "Dockerfile"))
+	require.NoError(t, err)
+	img, err := Build(spec())
+	require.NoError(t, err)
+	file, err := img.ConfigFile()
+	require.NoError(t, err)
+	for label := range file.Config.Labels {
+		require.Contains(t, string(text), label+"=")
+	}
+	require.Contains(t, string(text), "\nUSER "+file.Config.User+"\n")
+	require.Contains(t, string(text), "\nFROM scratch\n")
+	require.Contains(t, string(text), "-trimpath")
+	work, err := os.ReadFile(filepath.Join(root, "go.work"))
+	require.NoError(t, err)
+	version := regexp.MustCompile(`(?m)^go (\S+)$`).FindSubmatch(work)
+	require.NotNil(t, version)
+	require.Contains(t, string(text), "ARG GO=golang:"+string(version[1])+"\n")
 }

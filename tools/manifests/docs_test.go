@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/promontory-io/promontory/tools/manifests/internal/docs"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -70,10 +71,11 @@ func (h *helps) of(t testing.TB, name string, words ...string) string {
 	if text, ok := h.text[key]; ok {
 		return text
 	}
-	path := program(t, "make build", "bin", name)
+	source, folder := "make build", "bin"
 	if name == "prometheus" {
-		path = program(t, "make peers", ".bin", name)
+		source, folder = "make peers", ".bin"
 	}
+	path := program(t, source, folder, name)
 	out, err := exec.CommandContext(t.Context(), path, append(words, "--help")...).CombinedOutput()
 	require.NoError(t, err, "%s --help: %s", key, out)
 	h.text[key] = string(out)
@@ -116,6 +118,13 @@ func TestEveryCommandOfTheDocsIsTakenByItsProgram(t *testing.T) {
 	require.Greater(t, seen, 10)
 }
 
+// unlisted are flags that programs take without listing them. Manifests and argument lists that other tests start have them,
+// or, of a text and its file, the file.
+var unlisted = map[string]bool{
+	"--store": true, "--debug.accept-malformed-index": true, "--store.caching-bucket.config": true,
+	"--storage.tsdb.min-block-duration": true, "--storage.tsdb.max-block-duration": true,
+}
+
 func TestEveryFlagThatTheDocsNameExists(t *testing.T) {
 	t.Parallel()
 	h := &helps{text: map[string]string{}}
@@ -129,7 +138,7 @@ func TestEveryFlagThatTheDocsNameExists(t *testing.T) {
 	all.WriteString(h.of(t, "querier", "query-frontend"))
 	for _, page := range operatorsPages(t) {
 		for _, flag := range page.LoneFlags() {
-			require.True(t, has(all.String(), flag), "%s: no program has the flag %s", page.Path, flag)
+			assert.True(t, has(all.String(), flag) || unlisted[flag], "%s: no program has the flag %s", page.Path, flag)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -188,6 +189,34 @@ type maker interface {
 	NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error)
 }
 
+// parallel is promql-engine as it reads the samples of spec.
+func (e *Engines) parallel(spec grpcapi.QuerySpec) maker {
+	if spec.Operators {
+		return e.thanos
+	}
+	return wide{e.thanos}
+}
+
+// wide is promql-engine with as many readers for each selector as there are processors; by itself it takes half as many. Decoding
+// is most of the work, and whoever waits for it does little else.
+type wide struct{ *thanosengine.Engine }
+
+func (w wide) options(o promql.QueryOpts) *thanosengine.QueryOpts {
+	return &thanosengine.QueryOpts{
+		LookbackDeltaParam: o.LookbackDelta(), EnablePerStepStatsParam: o.EnablePerStepStats(), DecodingConcurrency: runtime.GOMAXPROCS(0),
+	}
+}
+
+// NewInstantQuery implements maker.
+func (w wide) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
+	return w.MakeInstantQuery(ctx, q, w.options(opts), qs, ts)
+}
+
+// NewRangeQuery implements maker.
+func (w wide) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
+	return w.MakeRangeQuery(ctx, q, w.options(opts), qs, start, end, interval)
+}
+
 // NewQuery parses and prepares spec over q; see [grpcapi.Engine].
 func (e *Engines) NewQuery(ctx context.Context, q storage.Queryable, spec grpcapi.QuerySpec) (promql.Query, error) {
 	name := spec.Engine
@@ -205,7 +234,7 @@ func (e *Engines) NewQuery(ctx context.Context, q storage.Queryable, spec grpcap
 		if query != nil || err != nil {
 			return query, err
 		}
-		return e.make(ctx, e.thanos, q, spec)
+		return e.make(ctx, e.parallel(spec), q, spec)
 	}
 	return nil, fmt.Errorf("engine %q is unknown", name)
 }
@@ -230,7 +259,7 @@ func (e *Engines) carefully(ctx context.Context, q storage.Queryable, spec grpca
 	}
 	query, err := e.peers.query(ctx, from, spec, e.queryOptions(spec))
 	if query == nil && err == nil {
-		query, err = e.make(ctx, e.thanos, from, spec)
+		query, err = e.make(ctx, e.parallel(spec), from, spec)
 	}
 	if err != nil {
 		if thanosengine.IsUnimplemented(err) {

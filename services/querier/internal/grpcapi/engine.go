@@ -28,6 +28,8 @@ type QuerySpec struct {
 	MaxSourceResolution time.Duration
 	// PerStepStats asks for statistics of each step.
 	PerStepStats bool
+	// Operators says that the tree of operators will be shown: each selector is then read by one of them.
+	Operators bool
 	// Remote allows peers to evaluate parts of the query, in distributed mode; nil for a query that has to read series here.
 	Remote *RemoteSpec
 }

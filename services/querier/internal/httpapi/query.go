@@ -101,6 +101,7 @@ func (a *API) evaluate(ctx context.Context, r *request, o *promapi.QueryOptions,
 		return nil, none, err
 	}
 	costs := &observed{}
+	spec.Operators = o.Analyze
 	query, err := a.prepare(ctx, r, o, spec, costs)
 	if err != nil {
 		return nil, none, err
@@ -171,6 +172,7 @@ func (a *API) prepare(ctx context.Context, r *request, o *promapi.QueryOptions, 
 
 // explain answers with the tree of operators that would evaluate a query.
 func (a *API) explain(ctx context.Context, r *request, o *promapi.QueryOptions, spec grpcapi.QuerySpec) (promapi.Data, promapi.Notes, error) {
+	spec.Operators = true
 	query, err := a.prepare(ctx, r, o, spec, &observed{})
 	if err != nil {
 		return nil, promapi.Notes{}, err

@@ -48,6 +48,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	s := &seriesSet{
 		ctx: ctx, cancel: cancel, opened: make(chan struct{}), view: view, stores: stats,
 		started: time.Now(), matchers: ms, hints: hints, observe: q.opts.Observe,
+		ahead: newAhead(q.creator.ahead, hints, req.GetSkipChunks()),
 	}
 	if !q.keep(s) {
 		s.fail(errClosed)

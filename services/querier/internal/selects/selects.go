@@ -3,7 +3,8 @@
 //
 // A select is a stream from the first store frame to the last sample. Series come
 // in the order of their labels as they arrive; a chunk stays encoded until the
-// iterator of its series reaches it.
+// iterator of its series reaches it, or for series about to be read next until another processor has
+// time for them (ahead.go).
 package selects
 
 import (
@@ -86,6 +87,7 @@ type Creator struct {
 	series  Series
 	cfg     Config
 	metrics *metrics
+	ahead   *aheadPool
 }
 
 // New returns a creator that reads from series. A nil registerer works.
@@ -93,7 +95,7 @@ func New(series Series, cfg Config, reg prometheus.Registerer) *Creator {
 	if cfg.Dedup == "" {
 		cfg.Dedup = dedup.Exact
 	}
-	return &Creator{series: series, cfg: cfg, metrics: newMetrics(reg, cfg.MaxConcurrent)}
+	return &Creator{series: series, cfg: cfg, metrics: newMetrics(reg, cfg.MaxConcurrent), ahead: defaultAhead()}
 }
 
 // Queryable returns the storage for one query. Its queriers are safe for concurrent

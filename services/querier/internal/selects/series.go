@@ -1,6 +1,7 @@
 package selects
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -39,6 +40,12 @@ type series struct {
 	lset   labels.Labels
 	chunks []chunks.AggrChunk
 	view   *view
+
+	// ahead decodes the series before it is asked for, and guards what follows; nil where that is left to whoever asks.
+	ahead *ahead
+	guess int // at the number of samples
+	stage stage
+	ready ready
 }
 
 var _ storage.Series = (*series)(nil)
@@ -49,12 +56,41 @@ func (s *series) Labels() labels.Labels { return s.lset }
 // Iterator implements storage.Series. An iterator that came from here is used again with all its
 // memory.
 func (s *series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
-	own, ok := it.(*iterator)
-	if !ok {
+	var own *iterator
+	switch it := it.(type) {
+	case *iterator:
+		own = it
+	case *readyIterator:
+		own = it.own
+		it.release()
+	default:
 		own = &iterator{}
+	}
+	if s.ahead != nil {
+		if r, ok := s.ahead.take(s); ok {
+			if own.ready == nil {
+				own.ready = &readyIterator{own: own}
+			}
+			own.ready.reset(r, s.ahead)
+			return own.ready
+		}
 	}
 	own.reset(s)
 	return own
+}
+
+// samplesOf is how many samples a chunk says it has.
+func samplesOf(c *chunks.AggrChunk) int {
+	list := []chunks.Chunk{c.Raw}
+	if c.Aggr != nil {
+		list = c.Aggr[:]
+	}
+	for _, part := range list {
+		if len(part.Data) >= 2 {
+			return int(binary.BigEndian.Uint16(part.Data))
+		}
+	}
+	return 0
 }
 
 // iterator reads one series: its replicas merged, clipped to what the engine asked for.
@@ -62,6 +98,8 @@ type iterator struct {
 	downsample.BoundedIterator
 
 	merger dedup.Merger
+	// ready takes the iterator's place where samples have been decoded ahead.
+	ready *readyIterator
 }
 
 var _ chunkenc.Iterator = (*iterator)(nil)

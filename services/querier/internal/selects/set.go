@@ -54,6 +54,7 @@ type seriesSet struct {
 	warned         annotations.Annotations
 	slab           []series
 	cur            *series
+	ahead          *ahead // nil where nothing is decoded ahead
 	series, chunks int64
 }
 
@@ -120,6 +121,9 @@ func (s *seriesSet) Next() bool {
 	s.cur.lset, s.cur.chunks, s.cur.view = at.Labels, s.view.inRange(at.Chunks), &s.view
 	s.series++
 	s.chunks += int64(len(at.Chunks))
+	if s.ahead != nil {
+		s.ahead.add(s.cur)
+	}
 	return true
 }
 
@@ -146,6 +150,9 @@ func (s *seriesSet) close() {
 	<-s.opened
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ahead != nil {
+		s.ahead.stop()
+	}
 	if !s.ended {
 		s.err = errClosed
 		s.end()

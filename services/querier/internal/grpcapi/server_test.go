@@ -19,12 +19,14 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/promontory-io/promontory/libs/service/requestctx"
 	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/libs/storeapi/storeapitest"
 	"github.com/promontory-io/promontory/libs/tsdbstore"
 	prometheuscopy "github.com/promontory-io/promontory/proto/gen/prometheus_copy"
 	"github.com/promontory-io/promontory/proto/gen/thanos"
 	"github.com/promontory-io/promontory/proto/gen/thanos/info"
+	"github.com/promontory-io/promontory/services/querier/internal/deny"
 	"github.com/promontory-io/promontory/services/querier/internal/endpoints"
 	"github.com/promontory-io/promontory/services/querier/internal/fakepeer"
 	"github.com/promontory-io/promontory/services/querier/internal/fanout"
@@ -58,6 +60,7 @@ type options struct {
 	proxy   fanout.Config
 	notYet  bool
 	timeout time.Duration
+	deny    []string
 }
 
 // startQuerier serves a querier over the peers at addrs.
@@ -87,11 +90,14 @@ func startQuerier(t *testing.T, opts options, addrs ...string) querier {
 	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1e7, Timeout: time.Minute})
 	t.Cleanup(func() { _ = engine.Close() })
 	proxy := fanout.New(set, opts.proxy, zap.NewNop(), nil)
+	denied, err := deny.Parse(opts.deny)
+	require.NoError(t, err)
 	srv := grpcapi.New(opts.cfg, grpcapi.Deps{
 		Proxy:    proxy,
 		Gatherer: gather.New(set, gather.Config{ResponseTimeout: opts.timeout}, zap.NewNop()),
 		Selects:  selects.New(proxy, selects.Config{MaxConcurrent: 4}, nil),
 		Engine:   promEngine{engine},
+		Deny:     denied,
 		Ready:    func() bool { return !opts.notYet },
 		Logger:   zap.NewNop(), Registerer: prometheus.NewRegistry(),
 	})
@@ -334,5 +340,79 @@ func TestQueriesAreEvaluatedForPeers(t *testing.T) {
 	for _, req := range []*thanos.QueryRangeRequest{{Query: "up"}, {Query: "up", StartTimeSeconds: 2, EndTimeSeconds: 1, IntervalSeconds: 1}} {
 		_, err = ranged(req)
 		require.Equal(t, codes.InvalidArgument, status.Code(err))
+	}
+}
+
+// asked puts a query at one instant and over a range.
+func asked(t *testing.T, q querier, text string) (out []answer, errs []error) {
+	t.Helper()
+	client := thanos.NewQueryClient(q.conn)
+	at := storeapitest.Start/1000 + 240
+	instant, err := client.Query(t.Context(), &thanos.QueryRequest{Query: text, TimeSeconds: at})
+	require.NoError(t, err)
+	a, err := readAll(instant.Recv)
+	out, errs = append(out, a), append(errs, err)
+	ranged, err := client.QueryRange(t.Context(), &thanos.QueryRangeRequest{Query: text, StartTimeSeconds: at, EndTimeSeconds: at + 30, IntervalSeconds: 30})
+	require.NoError(t, err)
+	a, err = readAll(ranged.Recv)
+	return append(out, a), append(errs, err)
+}
+
+func TestPeersOfATenantSeeItsOwnOnly(t *testing.T) {
+	t.Parallel()
+	var addrs []string
+	for _, tenant := range []string{requestctx.DefaultTenant, "other"} {
+		addrs = append(addrs, startTSDB(t, storeapitest.Data{
+			External: labels.FromStrings("tenant_id", tenant),
+			Series:   []storeapitest.Series{{Labels: labels.FromStrings("__name__", "up"), Samples: samples(30)}},
+		}))
+	}
+	q := startQuerier(t, options{cfg: grpcapi.Config{QueryTimeout: time.Minute, EnforceLabel: "tenant_id"}}, addrs...)
+	for text, want := range map[string]int{
+		`up`:                            1,
+		`count(up) == 1`:                1,
+		`up{tenant_id="other"}`:         0,
+		`up{tenant_id=~".+"} offset 1m`: 1,
+		`count(up or up{tenant_id="other"}) == 1`:                                            1,
+		`max_over_time(count(up{tenant_id=~".*"})[2m:30s]) == 1`:                             1,
+		`sum(max_over_time(sum_over_time(up{tenant_id="other"}[1m])[2m:30s])) or vector(-1)`: 1,
+		`absent(up{tenant_id="other"})`:                                                      1,
+	} {
+		answers, errs := asked(t, q, text)
+		for i, a := range answers {
+			require.ErrorContains(t, errs[i], "EOF", text)
+			require.Len(t, a.series, want, text)
+			for _, s := range a.series {
+				for _, l := range s.GetLabels() {
+					require.False(t, l.GetName() == "tenant_id" && l.GetValue() != requestctx.DefaultTenant, text)
+				}
+			}
+		}
+	}
+	for _, text := range []string{`sum(max_over_time(sum_over_time(up{tenant_id="other"}[1m])[2m:30s])) or vector(-1)`} {
+		answers, _ := asked(t, q, text)
+		require.EqualValues(t, -1, answers[0].series[0].GetSamples()[0].GetValue(), "nothing of another's is in %s", text)
+	}
+}
+
+func TestDeniedSelectorsAreRefusedToPeers(t *testing.T) {
+	t.Parallel()
+	addr := startTSDB(t, storeapitest.Data{
+		External: labels.FromStrings("replica", "a"),
+		Series:   []storeapitest.Series{{Labels: labels.FromStrings("__name__", "up"), Samples: samples(30)}},
+	})
+	q := startQuerier(t, options{cfg: grpcapi.Config{QueryTimeout: time.Minute}, deny: []string{`{__name__="up"}`}}, addr)
+	for _, text := range []string{
+		`up`, `sum(rate(up[1m]))`, `vector(1) or up`, `max_over_time(sum(up offset 1m)[2m:30s])`, `label_replace(-up, "a", "b", "", "")`,
+	} {
+		_, errs := asked(t, q, text)
+		for _, err := range errs {
+			require.Equal(t, codes.InvalidArgument, status.Code(err), text)
+		}
+	}
+	answers, errs := asked(t, q, `down or vector(1)`)
+	for i := range answers {
+		require.ErrorContains(t, errs[i], "EOF")
+		require.Len(t, answers[i].series, 1)
 	}
 }

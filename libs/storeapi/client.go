@@ -254,7 +254,7 @@ func (c *streamCounters) add(series []Series) {
 	for i := range series {
 		nChunks += int64(len(series[i].Chunks))
 		for j := range series[i].Chunks {
-			n, r := measure(&series[i].Chunks[j])
+			n, r := Measure(&series[i].Chunks[j])
 			samples += n
 			resolutions[r]++
 		}

@@ -33,8 +33,8 @@ func (r Resolution) String() string {
 // that gaps of a five-minute chunk do not make it look like one.
 const coarse = int64(30 * time.Minute / time.Millisecond)
 
-// measure returns how many samples a chunk says it has, all encodings begin with that number, and its resolution.
-func measure(c *chunks.AggrChunk) (samples int64, r Resolution) {
+// Measure returns how many samples a chunk says it has, all encodings begin with that number, and its resolution.
+func Measure(c *chunks.AggrChunk) (samples int64, r Resolution) {
 	if c.Raw.Present() || c.Aggr == nil {
 		return numSamples(c.Raw.Data), ResolutionRaw
 	}

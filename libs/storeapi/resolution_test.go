@@ -45,7 +45,7 @@ func TestAChunkShowsItsSamplesAndItsResolution(t *testing.T) {
 		"labels only":   {chunks.AggrChunk{}, 0, "raw"},
 		"no whole head": {short, 0, "raw"},
 	} {
-		samples, r := measure(&tc.chunk)
+		samples, r := Measure(&tc.chunk)
 		require.Equal(t, tc.samples, samples, name)
 		require.Equal(t, tc.want, r.String(), name)
 	}

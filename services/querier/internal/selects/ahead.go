@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/promontory-io/promontory/libs/dedup"
+	"github.com/promontory-io/promontory/libs/storeapi"
 	"github.com/promontory-io/promontory/libs/xorchunk"
 )
 
@@ -102,7 +103,8 @@ func sparse(h *storage.SelectHints) bool {
 func (a *ahead) add(s *series) {
 	n := 0
 	for i := range s.chunks {
-		n += samplesOf(&s.chunks[i])
+		samples, _ := storeapi.Measure(&s.chunks[i])
+		n += int(samples)
 	}
 	if n < fewSamples {
 		return

@@ -116,6 +116,9 @@ func (q *querier) request(hints *storage.SelectHints) (*thanos.SeriesRequest, vi
 		req.Aggregates = append(req.Aggregates, thanos.Aggr(a))
 	}
 	v := view{mint: mint, maxt: maxt, function: function, aggrs: aggrs}
+	if hints != nil && hints.Range > 0 {
+		v.spacing = spacingOf(function)
+	}
 	if q.opts.dedups() {
 		req.WithoutReplicaLabels = q.opts.ReplicaLabels
 		v.merge = q.creator.cfg.Dedup

@@ -1,7 +1,6 @@
 package selects
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -22,6 +21,8 @@ type view struct {
 	// function is the PromQL function around the selector.
 	function string
 	aggrs    []chunks.Aggr
+	// spacing is what function needs where resolutions meet.
+	spacing spacing
 	// merge is how replicas are merged; empty where replicas were not removed, and overlapping
 	// chunks hold samples of one and the same series.
 	merge dedup.Func
@@ -79,25 +80,12 @@ func (s *series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	return own
 }
 
-// samplesOf is how many samples a chunk says it has.
-func samplesOf(c *chunks.AggrChunk) int {
-	list := []chunks.Chunk{c.Raw}
-	if c.Aggr != nil {
-		list = c.Aggr[:]
-	}
-	for _, part := range list {
-		if len(part.Data) >= 2 {
-			return int(binary.BigEndian.Uint16(part.Data))
-		}
-	}
-	return 0
-}
-
 // iterator reads one series: its replicas merged, clipped to what the engine asked for.
 type iterator struct {
 	downsample.BoundedIterator
 
 	merger dedup.Merger
+	spaced spacedIterator
 	// ready takes the iterator's place where samples have been decoded ahead.
 	ready *readyIterator
 }
@@ -113,5 +101,12 @@ func (i *iterator) reset(s *series) {
 		// Without replicas every sample is the series' own, wherever it was stored.
 		fn, opts = dedup.Chain, dedup.Options{TrueValues: true}
 	}
-	i.Reset(i.merger.MergeChunks(fn, s.chunks, s.view.aggrs, opts), s.view.mint, s.view.maxt)
+	merged := i.merger.MergeChunks(fn, s.chunks, s.view.aggrs, opts)
+	if s.view.spacing != asStored {
+		if width := window(s.chunks); width > 0 {
+			i.spaced.reset(merged, s.view.spacing, width, s.chunks[0].MinTime)
+			merged = &i.spaced
+		}
+	}
+	i.Reset(merged, s.view.mint, s.view.maxt)
 }

@@ -14,6 +14,8 @@ const (
 	reservedShare = 8
 	// smallShare of the limit is the most that a small request holds.
 	smallShare = 16
+	// waitingShare of the limit is the most that large requests have of what is kept for small ones, while they wait.
+	waitingShare = 32
 	// DefaultMaxWait is how long a request waits before it is refused, if nothing else is said.
 	DefaultMaxWait = 30 * time.Second
 )
@@ -28,15 +30,17 @@ type Budget struct {
 	used      int64
 	smallUsed int64 // part of used, held by small requests
 	stuck     int64 // part of used, held by requests that wait to grow
-	growing   queue
-	smalls    queue
-	larges    queue
+	// smallGrowing and growing are those who hold something already.
+	smallGrowing, growing queue
+	smalls, larges        queue
+	round                 int // see wedged
 }
 
 // Option changes how a budget behaves.
 type Option func(*Budget)
 
-// WithMaxWait bounds how long anybody waits; DefaultMaxWait otherwise. The context's deadline bounds it too.
+// WithMaxWait bounds how long anybody waits; DefaultMaxWait otherwise. The context's deadline bounds it too: waiting ends when an
+// eighth of the time is left, for a refusal with numbers says more than a deadline that has passed.
 func WithMaxWait(d time.Duration) Option { return func(b *Budget) { b.maxWait = d } }
 
 // New returns a budget of limit bytes, at least 1. The metrics are promontory_budget_*; reg may be nil.
@@ -85,8 +89,11 @@ func (b *Budget) Waiting() int {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.growing.n + b.smalls.n + b.larges.n
+	return b.waiters()
 }
+
+// waiters is how many wait. b.mu is held.
+func (b *Budget) waiters() int { return b.smallGrowing.n + b.growing.n + b.smalls.n + b.larges.n }
 
 // Acquire reserves bytes and waits for them if it must: in its turn, at most the maximal wait. who is named in a refusal. The
 // error is a *Refusal, or wraps what ended ctx. Release the reservation when all its bytes are gone.
@@ -117,21 +124,30 @@ type Reservation struct {
 	held    int64 // guarded by b.mu, as is the rest
 	waiting int   // calls to Grow that wait
 	large   bool  // whatever it holds
+	round   int   // of the budget, in which it was last counted
 }
 
 // MarkLarge says that the request will take long or want much more, however little it holds now: from now on it takes nothing of what is
-// kept for small ones.
-func (r *Reservation) MarkLarge() {
+// kept for small ones. more is what it will ask for next. Where large requests hold all they can have, so many of them may wait as hold
+// a quarter of what is kept for small ones; beyond that the request is refused with a *Refusal, and stays what it was.
+func (r *Reservation) MarkLarge(more int64) error {
 	if r.b == nil {
-		return
+		return nil
 	}
 	r.b.mu.Lock()
 	defer r.b.mu.Unlock()
+	if r.large {
+		return nil
+	}
 	if r.b.small(r, r.held) {
+		if r.b.besidesSmall(r) > r.b.Largest()+r.b.limit/waitingShare {
+			return r.b.refuse(r, max(more, 0), Busy, 0)
+		}
 		r.b.smallUsed -= r.held
 	}
 	r.large = true
 	r.b.grant()
+	return nil
 }
 
 // Who is whom refusals name.
@@ -186,7 +202,7 @@ func (r *Reservation) GrowUpTo(least, most int64) int64 {
 	if !b.small(r, r.held+n) {
 		n = min(n, b.Largest()-b.besidesSmall(r))
 	}
-	if n <= 0 || n < least || b.growing.n+b.smalls.n+b.larges.n > 0 {
+	if n <= 0 || n < least || b.waiters() > 0 {
 		return 0
 	}
 	b.add(r, n)
@@ -228,7 +244,7 @@ func (r *Reservation) grow(ctx context.Context, bytes int64) error {
 		return err
 	}
 	begin := time.Now()
-	timer := time.NewTimer(b.maxWait)
+	timer := time.NewTimer(b.patience(ctx))
 	defer timer.Stop()
 	select {
 	case <-w.done:
@@ -247,4 +263,13 @@ func (r *Reservation) grow(ctx context.Context, bytes int64) error {
 		}
 	}
 	return w.err // it was granted in the meantime
+}
+
+// patience is how long somebody with such a context waits.
+func (b *Budget) patience(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return b.maxWait
+	}
+	return min(b.maxWait, time.Until(deadline)/8*7)
 }

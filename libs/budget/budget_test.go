@@ -149,7 +149,8 @@ func TestWhoIsMarkedLargeLeavesWhatIsKeptForSmallOnes(t *testing.T) {
 	for range 14 {
 		r, err := b.TryAcquire(100, "crowd")
 		require.NoError(t, err)
-		r.MarkLarge()
+		require.NoError(t, r.MarkLarge(50))
+		require.NoError(t, r.MarkLarge(50), "again")
 		marked = append(marked, r)
 	}
 	require.Error(t, marked[0].TryGrow(1), "seven eighths are taken")
@@ -168,6 +169,74 @@ func TestWhoIsMarkedLargeLeavesWhatIsKeptForSmallOnes(t *testing.T) {
 	r.Release()
 }
 
+func TestLargeRequestsThatWaitLeaveMostOfWhatIsKeptForSmallOnes(t *testing.T) {
+	t.Parallel()
+	b := budget.New(1600, nil)
+	hold, err := b.TryAcquire(1400, "hold")
+	require.NoError(t, err)
+	first, err := b.TryAcquire(50, "first")
+	require.NoError(t, err)
+	require.NoError(t, first.MarkLarge(900))
+	second, err := b.TryAcquire(50, "second")
+	require.NoError(t, err)
+	require.EqualError(t, second.MarkLarge(900), "memory budget: second needs 950 bytes (950 B), the limit is 1600 bytes (1.6 KiB), of which 1500 are in use")
+	require.NoError(t, second.TryGrow(50), "it is still a small one")
+	hold.Release()
+	require.NoError(t, second.MarkLarge(900))
+	first.Release()
+	second.Release()
+	require.Zero(t, b.Used())
+}
+
+func TestSmallRequestsThatGrowDoNotWaitBehindLargeOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(1600, nil)
+		hold, err := b.Acquire(t.Context(), 1090, "hold")
+		require.NoError(t, err)
+		large, err := b.Acquire(t.Context(), 300, "large")
+		require.NoError(t, err)
+		var small []*budget.Reservation
+		for range 2 {
+			r, err := b.Acquire(t.Context(), 50, "small")
+			require.NoError(t, err)
+			small = append(small, r)
+		}
+		var held sync.Map
+		grow := func(who string, r *budget.Reservation, bytes int64) {
+			go func() {
+				if err := r.Grow(t.Context(), bytes); err != nil {
+					t.Error(err)
+				}
+				held.Store(who, true)
+			}()
+			synctest.Wait()
+		}
+		has := func(what string) bool { _, ok := held.Load(what); return ok }
+		grow("large", large, 500)
+		require.False(t, has("large"))
+		grow("small", small[0], 50)
+		require.True(t, has("small"), "there are bytes for it")
+		big, err := b.Acquire(t.Context(), 40, "becomes large")
+		require.NoError(t, err)
+		for _, r := range small[1:] {
+			grow("the other", r, 50)
+		}
+		grow("becomes large", big, 50)
+		require.False(t, has("becomes large"), "that would be more than is kept for small ones")
+		require.NoError(t, big.MarkLarge(0))
+		hold.Release()
+		synctest.Wait()
+		for _, who := range []string{"large", "the other", "becomes large"} {
+			require.True(t, has(who), who)
+		}
+		for _, r := range append(small, large, big) {
+			r.Release()
+		}
+		require.Zero(t, b.Used())
+	})
+}
+
 func TestWaitingEndsWithAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -179,10 +248,15 @@ func TestWaitingEndsWithAnError(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err = b.Acquire(ctx, 100, "gone")
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "wait for 100 bytes of memory (700 of 800 are in use)")
+		require.ErrorContains(t, err, "of which 700 were in use for 875ms", "there is time left to say so")
+		<-ctx.Done()
 		_, err = b.Acquire(ctx, 1, "gone before")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		left, leave := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, leave)
+		_, err = b.Acquire(left, 100, "left")
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, "wait for 100 bytes of memory (700 of 800 are in use)")
 		require.Zero(t, b.Waiting())
 		hold.Release()
 		require.Zero(t, b.Used())
@@ -235,7 +309,7 @@ func TestADeadlockThatOthersLeaveBehindIsBroken(t *testing.T) {
 			require.NoError(t, err)
 			return r
 		}
-		a, c, other := take(300, "a"), take(300, "c"), take(50, "other")
+		a, c, other := take(300, "a"), take(300, "c"), take(60, "other")
 		var wg sync.WaitGroup
 		errs := map[string]error{}
 		var mu sync.Mutex
@@ -258,6 +332,31 @@ func TestADeadlockThatOthersLeaveBehindIsBroken(t *testing.T) {
 		var r *budget.Refusal
 		require.ErrorAs(t, errs["c"], &r)
 		require.Equal(t, budget.Deadlock, r.Reason)
+		require.Zero(t, b.Used())
+	})
+}
+
+func TestSmallRequestsDoNotHideADeadlockOfLargeOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(1600, nil)
+		small, err := b.Acquire(t.Context(), 50, "small")
+		require.NoError(t, err)
+		first, err := b.Acquire(t.Context(), 700, "first")
+		require.NoError(t, err)
+		second, err := b.Acquire(t.Context(), 600, "second")
+		require.NoError(t, err)
+		grown := make(chan error, 1)
+		go func() { grown <- first.Grow(t.Context(), 500) }()
+		synctest.Wait()
+		err = second.Grow(t.Context(), 500)
+		var r *budget.Refusal
+		require.ErrorAs(t, err, &r, "what the small one gives back helps neither")
+		require.Equal(t, budget.Deadlock, r.Reason)
+		second.Release()
+		require.NoError(t, <-grown)
+		first.Release()
+		small.Release()
 		require.Zero(t, b.Used())
 	})
 }

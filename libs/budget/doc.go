@@ -31,9 +31,14 @@
 //
 // # Who comes first
 //
-// Requests that grow come before new ones. New ones are served in the order in which they came, in two lanes: an eighth of the limit is
-// kept for small requests (up to 1/16 of the limit each, unless they said MarkLarge), so that they are answered while large ones hold or wait for the rest; and while a large one
-// waits, small ones use no more than that eighth, so that it is not passed over for ever. So no request can have more than 7/8 of the limit.
+// Requests that grow come before new ones, and of those that grow the small ones first: they are soon done. New ones are served in the
+// order in which they came, in two lanes: an eighth of the limit is kept for small requests (up to 1/16 of the limit each, unless they
+// said MarkLarge; large ones that wait hold a quarter of it at most), so that they are answered while large ones hold or wait for the
+// rest; and while a large one waits, new small ones use no more than that eighth, so that it is not passed over for ever. So no request
+// can have more than 7/8 of the limit.
+//
+// When all that is held besides the small ones belongs to those who wait to grow, one of these is refused too: small ones come and go, and
+// would hide it. Nobody waits until the deadline of the context: an eighth of the time is left to be told.
 //
 // # Refusals
 //

@@ -47,7 +47,8 @@ func ProcessLimit() (int64, Source) {
 	return limit, from
 }
 
-// Apply makes the garbage collector keep the process below nine tenths of a limit that the kernel enforces. It does nothing where
+// Apply makes the garbage collector keep the process below four fifths of a limit that the kernel enforces: memory that was
+// given back, but not unmapped, counts for ulimit -d, and an allocation beyond the limit ends the process. It does nothing where
 // somebody has set GOMEMLIMIT, and where the limit is that of the whole machine. It reports whether it did.
 func Apply(limit int64, from Source) bool {
 	if from != FromCgroup && from != FromRlimit {
@@ -56,7 +57,7 @@ func Apply(limit int64, from Source) bool {
 	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		return false
 	}
-	debug.SetMemoryLimit(limit / 10 * 9)
+	debug.SetMemoryLimit(limit / 5 * 4)
 	return true
 }
 

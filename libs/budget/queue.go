@@ -70,7 +70,8 @@ func (b *Budget) fits(r *Reservation, bytes int64) bool {
 		return false
 	}
 	if b.small(r, r.held+bytes) {
-		return b.larges.n == 0 || b.smallUsed+bytes <= b.limit/reservedShare
+		// A small one that has begun is soon done, and what it holds comes back.
+		return r.held > 0 || b.larges.n == 0 || b.smallUsed+bytes <= b.limit/reservedShare
 	}
 	return b.besidesSmall(r)+bytes <= b.Largest()
 }
@@ -91,7 +92,7 @@ func (b *Budget) busy(r *Reservation, bytes int64) bool {
 		return b.smalls.n > 0 && r.held == 0
 	}
 	switch {
-	case b.growing.n > 0:
+	case b.growing.n+b.smallGrowing.n > 0:
 		return true
 	case r.held > 0:
 		return b.smalls.n+b.larges.n > 0
@@ -111,7 +112,7 @@ func (b *Budget) enqueue(r *Reservation, bytes int64) (*waiter, error) {
 	}
 	grows := r.held > 0
 	// One who grows passes new ones: it is the sooner done.
-	if b.fits(r, bytes) && (grows && b.growing.n == 0 || !b.busy(r, bytes)) {
+	if b.fits(r, bytes) && (grows && b.first(r, bytes) || !b.busy(r, bytes)) {
 		b.add(r, bytes)
 		b.metrics.admitted.Inc()
 		return nil, nil
@@ -126,9 +127,19 @@ func (b *Budget) enqueue(r *Reservation, bytes int64) (*waiter, error) {
 		if stuck >= b.used {
 			return nil, b.refuse(r, bytes, Deadlock, 0)
 		}
-		b.growing.push(w)
+		if b.small(r, r.held+bytes) {
+			b.smallGrowing.push(w)
+		} else {
+			b.growing.push(w)
+		}
 		b.stuck = stuck
 		r.waiting++
+		if b.wedged() {
+			b.breakDeadlock()
+		}
+		if w.q == nil {
+			return nil, w.err
+		}
 	case b.small(r, bytes):
 		b.smalls.push(w)
 	default:
@@ -137,9 +148,14 @@ func (b *Budget) enqueue(r *Reservation, bytes int64) (*waiter, error) {
 	return w, nil
 }
 
+// first says whether no other request that grows comes before r. b.mu is held.
+func (b *Budget) first(r *Reservation, bytes int64) bool {
+	return b.smallGrowing.n == 0 && (b.growing.n == 0 || b.small(r, r.held+bytes))
+}
+
 // unwait takes w out of its line. b.mu is held.
 func (b *Budget) unwait(w *waiter) {
-	if w.q == &b.growing {
+	if w.q == &b.growing || w.q == &b.smallGrowing {
 		if w.r.waiting--; w.r.waiting == 0 {
 			b.stuck -= w.r.held
 		}
@@ -161,12 +177,13 @@ func (b *Budget) leave(w *waiter) bool {
 
 // grant serves who can be served. b.mu is held.
 func (b *Budget) grant() {
-	for b.growing.n > 0 {
-		w := b.growing.first
+	for w := b.nextGrowing(); w != nil; w = b.nextGrowing() {
 		if !b.fits(w.r, w.bytes) {
-			b.breakDeadlock()
-			b.grantSmall()
-			return
+			if !b.breakDeadlock() {
+				b.grantSmall()
+				return
+			}
+			continue
 		}
 		b.serve(w, nil)
 	}
@@ -178,9 +195,22 @@ func (b *Budget) grant() {
 	}
 }
 
+// nextGrowing is who grows next: the small ones first, for they are soon done. b.mu is held.
+func (b *Budget) nextGrowing() *waiter {
+	for w := b.smallGrowing.first; w != nil; w = b.smallGrowing.first {
+		if b.small(w.r, w.r.held+w.bytes) {
+			return w
+		}
+		// It has become large while it waited.
+		b.smallGrowing.remove(w)
+		b.growing.push(w)
+	}
+	return b.growing.first
+}
+
 // grantSmall serves small requests from what is kept for them, whoever else waits. b.mu is held.
 func (b *Budget) grantSmall() {
-	for b.smalls.n > 0 {
+	for b.smalls.n > 0 && b.smallGrowing.n == 0 {
 		w := b.smalls.first
 		if b.smallUsed+w.bytes > b.limit/reservedShare || b.used+w.bytes > b.limit {
 			return
@@ -190,13 +220,36 @@ func (b *Budget) grantSmall() {
 }
 
 // breakDeadlock refuses the last of those who wait to grow where nobody else holds anything: who gave back last may have been the
-// only one who did not wait. b.mu is held.
-func (b *Budget) breakDeadlock() {
-	for b.growing.n > 0 && b.stuck >= b.used && !b.fits(b.growing.first.r, b.growing.first.bytes) {
-		w := b.growing.last
-		b.serve(w, b.refuse(w.r, w.bytes, Deadlock, 0))
-		// It is expected to release now; until it has, what it holds is not stuck.
+// only one who did not wait. It reports whether somebody was refused. b.mu is held.
+func (b *Budget) breakDeadlock() bool {
+	if b.stuck < b.used && !b.wedged() {
+		return false
 	}
+	w := b.growing.last
+	if w == nil {
+		w = b.smallGrowing.last
+	}
+	b.serve(w, b.refuse(w.r, w.bytes, Deadlock, 0))
+	// It is expected to release now; until it has, what it holds is not stuck.
+	return true
+}
+
+// wedged says whether all requests that are not small wait for more, and the first of them would not fit if all small ones were
+// done: small ones come and go, and would hide for ever that nothing else moves. b.mu is held.
+func (b *Budget) wedged() bool {
+	w := b.growing.first
+	if w == nil || b.besidesSmall(w.r)+w.bytes <= b.Largest() {
+		return false
+	}
+	b.round++
+	var held int64
+	for ; w != nil; w = w.next {
+		if w.r.round != b.round && !b.small(w.r, w.r.held) {
+			held += w.r.held
+		}
+		w.r.round = b.round
+	}
+	return held >= b.used-b.smallUsed
 }
 
 // serve ends w's waiting. b.mu is held.

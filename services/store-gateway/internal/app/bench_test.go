@@ -93,6 +93,7 @@ func bigBlock(tb testing.TB, bucketDir string, pods int, ext map[string]string) 
 		ULID: ulid.MustParse(filepath.Base(dir)), MinTime: benchStart, MaxTime: benchStart + perSeries*chunkMillis, Version: 1,
 	}}
 	meta.Stats.NumSeries, meta.Stats.NumChunks = uint64(len(series)), uint64(len(series)*perSeries)
+	meta.Stats.NumSamples = 120 * meta.Stats.NumChunks
 	meta.Compaction.Level, meta.Compaction.Sources = 1, []ulid.ULID{meta.ULID}
 	meta.Thanos.Labels = ext
 	require.NoError(tb, block.WriteMetaDir(dir, meta))

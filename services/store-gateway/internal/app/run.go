@@ -173,11 +173,14 @@ func newCachingBucket(cfg Config, bkt objstore.InstrumentedBucket, p *service.Pr
 	return cachebucket.New(bkt, kept, c.Settings, c.Hash, p.Logger, p.Registry), c.Backend.MemoryBytes(), kept, nil
 }
 
+// maxMemoryWait is how long a request waits for memory before it is refused: most clients have a minute or two for all they ask.
+const maxMemoryWait = 10 * time.Second
+
 // newBudget bounds what all requests hold; fixed is how many bytes caches may take besides.
 func newBudget(cfg Config, fixed int64, p *service.Process) *budget.Budget {
 	of, from := budget.ProcessLimit()
 	if budget.Apply(of, from) {
-		p.Logger.Info("GOMEMLIMIT is set", zap.String("from", string(from)), zap.Int64("limit_bytes", of/10*9))
+		p.Logger.Info("GOMEMLIMIT is set", zap.String("from", string(from)), zap.Int64("limit_bytes", of/5*4))
 	}
 	limit, source := cfg.BudgetBytes, "--store.memory-budget"
 	if limit == 0 {
@@ -185,7 +188,7 @@ func newBudget(cfg Config, fixed int64, p *service.Process) *budget.Budget {
 		source = fmt.Sprintf("%s of %s, caches of %s", from, flags.FormatBytes(of), flags.FormatBytes(fixed))
 	}
 	p.Logger.Info("memory budget of requests", zap.Int64("limit_bytes", limit), zap.String("from", source))
-	return budget.New(limit, p.Registry)
+	return budget.New(limit, p.Registry, budget.WithMaxWait(maxMemoryWait))
 }
 
 func newIndexCache(cfg Config, p *service.Process) (indexcache.Cache, int64, io.Closer, error) {

@@ -3,6 +3,7 @@ package blockread
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -56,30 +57,99 @@ func (f *finder) find(ctx context.Context, ms []*labels.Matcher, lazy bool) (ref
 	if len(refs) == 0 {
 		f.tally.EmptyPostings++
 	}
-	f.store(ms, refs)
+	if plan.Empty {
+		f.store(ms, nil)
+	}
 	return refs, nil, nil
 }
 
-// evaluate fetches and joins the lists of plan. What the references take stays reserved until the request ends.
+// evaluate fetches and joins the lists of plan. What it takes is reserved before, and only then it waits for its turn: who has a
+// turn needs nothing else. What the references take stays reserved until the request ends.
 func (f *finder) evaluate(ctx context.Context, ms []*labels.Matcher, plan *postings.Plan) ([]uint32, error) {
-	f.q.Memory.expect(f.b.answerBytes(int(plan.Groups[0].Bytes / 4)))
-	cost := max(2*plan.Bytes()-LookupBytes, 0) // the lists, and the references or what goes to the cache
+	cost := f.lookUpBytes(plan)
+	if len(plan.Groups) == 1 {
+		if err := f.expect(plan.Most(), cost); err != nil {
+			return nil, blame(err, plan.Largest(), ms)
+		}
+	}
 	if err := f.q.Memory.find(ctx, cost); err != nil {
 		return nil, blame(err, plan.Largest(), ms)
 	}
 	kept := int64(0)
 	defer func() { f.q.Memory.found(cost - kept) }()
+	refs, err := f.join(ctx, ms, plan, cost)
+	if err != nil {
+		return nil, err
+	}
+	if len(plan.Groups) > 1 {
+		// A list says nothing of how few series it has in common with another.
+		if err := f.expect(len(refs), f.b.streamBytes(len(refs))); err != nil {
+			return nil, blame(err, plan.Largest(), ms)
+		}
+	}
+	kept = min(4*int64(cap(refs)), cost)
+	f.kept += kept
+	return refs, nil
+}
+
+// join does what was reserved for, in its turn.
+func (f *finder) join(ctx context.Context, ms []*labels.Matcher, plan *postings.Plan, cost int64) ([]uint32, error) {
+	leave, err := f.q.Memory.enter(ctx, cost)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	lists, err := f.lists(ctx, plan.Keys())
 	if err != nil {
 		return nil, err
 	}
 	refs, err := plan.Evaluate(ctx, lists)
-	if err != nil {
-		return nil, err
+	if err == nil && len(plan.Rest) == 0 {
+		f.store(ms, refs)
 	}
-	kept = min(4*int64(cap(refs)), cost)
-	f.kept += kept
-	return refs, nil
+	return refs, err
+}
+
+// lookUpBytes is what the lists of plan take, and what is made of them: their encodings for the cache, and the references found.
+// Lists from the cache are unfolded and take as much as those from the bucket.
+func (f *finder) lookUpBytes(plan *postings.Plan) int64 {
+	found := 4 * int64(plan.Most())
+	if len(plan.Groups) > 1 {
+		found += found / 2
+	}
+	return max(f.listBytes(plan.Bytes(), plan.Longest())+found+f.encodedBytes(plan.Most())-LookupBytes, 0)
+}
+
+// listBytes is what lists of so many bytes take while they are fetched, the longest of which has so many references.
+func (f *finder) listBytes(bytes int64, longest int) int64 {
+	return bytes + bytes/4 + f.encodedBytes(longest) // an arena may be larger than asked for
+}
+
+// encodedBytes is what encoding so many references for the cache takes.
+func (f *finder) encodedBytes(refs int) int64 {
+	if f.b.deps.Cache == nil {
+		return 0
+	}
+	return int64(refs)*5/4 + min(5*int64(refs), codecBytes)
+}
+
+// codecBytes is what the codec of the cache works with at most.
+const codecBytes = 144 << 10
+
+// answerBytes is what so many series take in the answer, about.
+func (f *finder) answerBytes(series int) int64 {
+	if f.q.SkipChunks {
+		return int64(series) * seriesOverhead
+	}
+	return f.b.answerBytes(series)
+}
+
+// expect says how many series there may be, and what is asked for next.
+func (f *finder) expect(series int, next int64) error {
+	if f.q.Limit > 0 && f.q.Shard == nil {
+		series = int(min(int64(series), f.q.Limit+1))
+	}
+	return f.q.Memory.expect(f.answerBytes(series), next)
 }
 
 // deferred counts matchers that are left for later.
@@ -115,20 +185,42 @@ func (f *finder) cached(ctx context.Context, ms []*labels.Matcher) ([]uint32, bo
 	if !ok {
 		return nil, false
 	}
-	// Deltas take a byte at least.
-	f.q.Memory.expect(f.b.answerBytes(len(value)))
-	if f.q.Memory != nil && f.q.Memory.res.TryGrow(4*int64(len(value))) != nil {
-		return nil, false // where postings are waited for, there is
-	}
-	refs, err := f.decode(value)
+	refs, held, err := f.unfold(value)
 	if err != nil {
-		f.q.Memory.shrink(4 * int64(len(value)))
-		return nil, false // the cache is wrong: the bucket knows
+		f.q.Memory.shrink(held)
+		return nil, false // where postings are waited for, there is; or the cache is wrong, and the bucket knows
 	}
-	f.kept += 4 * int64(len(value))
+	f.kept += held
 	f.touch(int64(len(value)))
 	return refs, true
 }
+
+// unfold decodes what the cache has of series found, and reserves what they take; held is how much that is, also with an error. How
+// many they are only decoding tells.
+func (f *finder) unfold(value []byte) (refs []uint32, held int64, err error) {
+	reserve := func(refs int) (int, error) {
+		more := 4*int64(refs) - held
+		if f.q.Memory != nil {
+			if err := f.q.Memory.res.TryGrow(more); err != nil {
+				return 0, err
+			}
+		}
+		held += more
+		return refs, nil
+	}
+	first, err := reserve(min(len(value), firstRefs))
+	if err != nil {
+		return nil, held, err
+	}
+	refs, err = f.decode(value, first, func(have int) (int, error) { return reserve(2*have + 16) })
+	if err == nil {
+		err = f.expect(len(refs), 0)
+	}
+	return refs, held, err
+}
+
+// firstRefs is for how many references there is room at first where their number is not known.
+const firstRefs = 1024
 
 func (f *finder) store(ms []*labels.Matcher, refs []uint32) {
 	if f.b.deps.Cache == nil {
@@ -154,9 +246,9 @@ func (f *finder) encode(p index.Postings, n int) ([]byte, error) {
 	return value, err
 }
 
-func (f *finder) decode(value []byte) ([]uint32, error) {
+func (f *finder) decode(value []byte, size int, more func(have int) (int, error)) ([]uint32, error) {
 	begin := time.Now()
-	refs, err := postings.Expand(indexcache.DecodePostings(value))
+	refs, err := postings.Expand(indexcache.DecodePostings(value), size, more)
 	c := &f.tally.Decoded
 	c.Count++
 	c.Time += time.Since(begin)
@@ -171,6 +263,9 @@ func (f *finder) touch(n int64) {
 	c.Touched++
 	c.TouchedBytes += n
 }
+
+// errTooLong says that a list in the cache has more references than there is room for in the index.
+var errTooLong = errors.New("cached list is too long")
 
 // lists returns the list of each key, from the cache or the bucket.
 func (f *finder) lists(ctx context.Context, keys []postings.Key) ([]index.Postings, error) {
@@ -192,7 +287,8 @@ func (f *finder) lists(ctx context.Context, keys []postings.Key) ([]index.Postin
 		}
 		hitBytes += int64(len(value))
 		f.touch(int64(len(value)))
-		refs, err := f.decode(value)
+		most := int(max(keys[i].Range.End-keys[i].Range.Start, 0) / 4)
+		refs, err := f.decode(value, most, func(int) (int, error) { return 0, errTooLong })
 		if err != nil {
 			missing = append(missing, i)
 			continue
@@ -260,6 +356,9 @@ type refPostings struct {
 }
 
 var _ index.Postings = (*refPostings)(nil)
+
+// Len is how many references are left.
+func (p *refPostings) Len() int { return max(len(p.refs)-p.cur-1, 0) }
 
 func (p *refPostings) Next() bool {
 	p.cur++

@@ -222,25 +222,17 @@ func (f *finder) valuesFromLists(ctx context.Context, name string, refs []uint32
 	memory := account{m: f.q.Memory}
 	defer memory.close()
 	check := func() error {
-		cost := 2*bytes + keyBytes*int64(len(keys))
-		if err := f.q.Memory.find(ctx, cost); err != nil {
-			return err
+		found, err := f.inLists(ctx, keys, bytes, refs)
+		var size int64
+		for _, v := range found {
+			size += valueBytes + int64(len(v))
 		}
-		defer f.q.Memory.found(cost)
-		lists, err := f.lists(ctx, keys)
+		values = append(values, found...)
+		keys, bytes = keys[:0], 0
 		if err != nil {
 			return err
 		}
-		for i, k := range keys {
-			if index.Intersect(&refPostings{refs: refs, cur: -1}, lists[i]).Next() {
-				values = append(values, k.Value)
-				if err := memory.add(ctx, valueBytes+int64(len(k.Value))); err != nil {
-					return err
-				}
-			}
-		}
-		keys, bytes = keys[:0], 0
-		return nil
+		return memory.add(ctx, size)
 	}
 	var checkErr error
 	err = f.r.Values(name, "", func(v string, rng indexheader.Range) bool {
@@ -261,4 +253,32 @@ func (f *finder) valuesFromLists(ctx context.Context, name string, refs []uint32
 		err = check()
 	}
 	return values, err
+}
+
+// inLists returns the values of those keys, whose lists take so many bytes, that some of refs have.
+func (f *finder) inLists(ctx context.Context, keys []postings.Key, bytes int64, refs []uint32) (values []string, err error) {
+	longest := 0
+	for i := range keys {
+		longest = max(longest, int(keys[i].Range.End-keys[i].Range.Start)/4)
+	}
+	cost := f.listBytes(bytes, longest) + keyBytes*int64(len(keys))
+	if err := f.q.Memory.find(ctx, cost); err != nil {
+		return nil, err
+	}
+	defer f.q.Memory.found(cost)
+	leave, err := f.q.Memory.enter(ctx, cost)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	lists, err := f.lists(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	for i := range keys {
+		if index.Intersect(&refPostings{refs: refs, cur: -1}, lists[i]).Next() {
+			values = append(values, keys[i].Value)
+		}
+	}
+	return values, nil
 }

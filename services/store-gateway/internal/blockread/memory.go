@@ -19,8 +19,9 @@ const (
 	minWindowBytes = 32 << 10
 	// LookupBytes is what a look-up needs at least, in each block.
 	LookupBytes = 16 << 10
-	// keyBytes is what a postings list costs besides its references and the value of its label.
-	keyBytes = 256
+	// keyBytes is what a postings list costs besides its references and the value of its label: its key, twice, its place in the
+	// cache and in the bucket, the iterator and its place in the join.
+	keyBytes = 512
 	// greed is the part of the free memory that a stream takes to be faster: who comes next finds some too.
 	greed = 8
 )
@@ -31,8 +32,13 @@ type Memory struct {
 	res    *budget.Reservation
 	// admission is nil where nobody waits for others.
 	admission *admission
+	// turn is waited for before a look-up; nil waits for nothing.
+	turn func(ctx context.Context, large bool) (leave func(), err error)
 
-	mu sync.Mutex // guards finding and ended
+	mu sync.Mutex // guards all below
+	// expected is how large the answer may become, as far as is known, and large whether it counts as large.
+	expected int64
+	large    bool
 	// finding is how many look-ups hold postings; ended is closed, and replaced, when one of them is done.
 	finding int
 	ended   chan struct{}
@@ -56,7 +62,16 @@ func (b *Block) seriesCost() int64 {
 
 // answerBytes is what so many series take in an answer, about.
 func (b *Block) answerBytes(series int) int64 {
-	return int64(series) * (seriesOverhead + b.chunksPerSeries()*(b.chunkOverhead()+min(b.chunkBytes, typicalChunkBytes)))
+	return int64(series) * (seriesOverhead + b.chunksPerSeries()*(b.chunkOverhead()+b.usualChunkBytes()))
+}
+
+// usualChunkBytes is how large chunks of the block are, about, as far as the number of their samples tells; histograms are larger.
+func (b *Block) usualChunkBytes() int64 {
+	usual := min(b.chunkBytes, typicalChunkBytes)
+	if st := b.Meta.Stats; st.NumChunks > 0 && st.NumSamples > 0 && st.NumHistogramSamples == 0 {
+		usual = min(usual, int64(st.NumSamples/st.NumChunks)*sampleBytes)
+	}
+	return usual
 }
 
 func (b *Block) minBatch() int64 { return max(minBatchBytes, min(b.seriesCost(), 1<<20)) }
@@ -65,8 +80,12 @@ func (b *Block) minWindow() int64 {
 	return max(minWindowBytes, min(b.seriesBytes+entryOverhead, 1<<20))
 }
 
-// typicalChunkBytes is how large most chunks are at most.
-const typicalChunkBytes = 1 << 10
+const (
+	// typicalChunkBytes is how large most chunks are at most.
+	typicalChunkBytes = 1 << 10
+	// sampleBytes is what a sample takes in most chunks at most.
+	sampleBytes = 2
+)
 
 // Admit makes the streams of a request wait for each other until all of them know how many series they have: then wait is
 // called once with what they need to go on, which it reserves, and with what the whole answer takes, about. Admit must be called
@@ -127,15 +146,57 @@ func (m *Memory) extra(most int64) int64 {
 // Grow reserves bytes on behalf of the whole request; they are given back when it ends.
 func (m *Memory) Grow(ctx context.Context, bytes int64) error { return m.grow(ctx, bytes) }
 
-// expect says how large the part of a block in the answer may become, before anything is held for it.
-func (m *Memory) expect(bytes int64) {
-	if m != nil && !m.budget.IsSmall(bytes) {
-		m.res.MarkLarge()
+// expect says how large the part of a block in the answer may become, about, before anything is held for it, and what is asked for
+// next. Where the answer is large as a whole, or the look-up, the request counts as large from then on; see [Memory.MarkLarge].
+func (m *Memory) expect(bytes, next int64) error {
+	if m == nil {
+		return nil
 	}
+	m.mu.Lock()
+	m.expected += bytes
+	total := m.expected
+	m.mu.Unlock()
+	if m.SmallAnswer(total) && m.budget.IsSmall(next) {
+		return nil
+	}
+	return m.MarkLarge(next)
 }
 
-// MarkLarge says that the answer is large.
-func (m *Memory) MarkLarge() { m.res.MarkLarge() }
+// smallAnswer is the part of the budget that an answer does not exceed which goes with the small ones. It is never held as a whole.
+const smallAnswer = 8
+
+// SmallAnswer says whether an answer of so many bytes goes with the small ones.
+func (m *Memory) SmallAnswer(bytes int64) bool {
+	return m.budget == nil || bytes <= m.budget.Limit()/smallAnswer
+}
+
+// MarkLarge says that the answer is large, and how much will be asked for next; the request is refused where too many large ones wait.
+func (m *Memory) MarkLarge(next int64) error {
+	if err := m.res.MarkLarge(next); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.large = true
+	return nil
+}
+
+// OnLookUp has turn called before each look-up in a block, when it has its memory; it is over when leave is called. OnLookUp must be
+// called before there are streams.
+func (m *Memory) OnLookUp(turn func(ctx context.Context, large bool) (leave func(), err error)) {
+	m.turn = turn
+}
+
+// enter waits for the turn of a look-up that takes so much.
+func (m *Memory) enter(ctx context.Context, bytes int64) (leave func(), err error) {
+	if m == nil || m.turn == nil {
+		return func() {}, nil
+	}
+	m.mu.Lock()
+	large := m.large
+	m.mu.Unlock()
+	return m.turn(ctx, large || !m.budget.IsSmall(bytes))
+}
 
 // grow reserves what cannot be done without.
 func (m *Memory) grow(ctx context.Context, bytes int64) error {
@@ -202,11 +263,14 @@ type account struct {
 	held, pending int64
 }
 
-// accountStep is how many bytes an account reserves at once.
-const accountStep = 1 << 20
+// An account reserves as much as it has at once, between these.
+const (
+	firstStep   = 8 << 10
+	largestStep = 1 << 20
+)
 
 func (a *account) add(ctx context.Context, bytes int64) error {
-	if a.pending += bytes; a.pending < accountStep {
+	if a.pending += bytes; a.pending < min(max(a.held, firstStep), largestStep) {
 		return nil
 	}
 	if err := a.m.grow(ctx, a.pending); err != nil {

@@ -123,3 +123,34 @@ func TestWhatLabelValuesHoldIsCountedAndGivenBack(t *testing.T) {
 	_, err = b.LabelValues(t.Context(), "series", q)
 	require.ErrorIs(t, err, storeapi.ErrLimit, "also from the header alone")
 }
+
+func TestLookUpsHaveTheirMemoryBeforeTheirTurnAndGiveItBack(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		limit int64
+		large bool
+	}{"a small part of the budget": {1 << 30, false}, "a large part": {4 << 20, true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, _ := newBlock(t, blocktest.Spec{Floats: 8000, Interval: time.Hour}, DefaultConfig())
+			bytes, memory := newMemory(t, tc.limit)
+			turns, left := 0, 0
+			memory.OnLookUp(func(_ context.Context, large bool) (func(), error) {
+				turns++
+				require.Equal(t, tc.large, large)
+				require.Greater(t, bytes.Used(), int64(requestBytes+8*8000), "lists and references")
+				return func() { left++ }, nil
+			})
+			q := everything()
+			q.Memory = memory
+			for range 2 { // the second time from the cache, without a turn
+				found, err := b.Any(t.Context(), q)
+				require.NoError(t, err)
+				require.True(t, found)
+			}
+			require.Equal(t, 1, turns)
+			require.Equal(t, 1, left)
+			require.EqualValues(t, requestBytes, bytes.Used())
+		})
+	}
+}

@@ -165,10 +165,10 @@ func (p *producer) produce(ctx context.Context) error {
 	if err != nil || len(refs) == 0 {
 		return errors.Join(err, p.q.Memory.admit(ctx, 0, 0))
 	}
-	total := p.b.answerBytes(len(refs))
+	total := f.answerBytes(len(refs))
 	if p.q.Limit > 0 && len(rest) == 0 && int64(len(refs)) > p.q.Limit && p.q.Shard == nil {
 		// More are not needed, unless some have no chunks in the range.
-		p.need, total = p.b.streamBytes(int(p.q.Limit)+1), p.b.answerBytes(int(p.q.Limit)+1)
+		p.need, total = p.b.streamBytes(int(p.q.Limit)+1), f.answerBytes(int(p.q.Limit)+1)
 	}
 	if p.need == 0 {
 		p.need = p.b.streamBytes(len(refs))

@@ -17,12 +17,14 @@ var ErrCorrupt = errors.New("corrupt postings list")
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Evaluate joins lists, which belong to the keys of p in the order of Keys, into the
-// references of the series found, in ascending order. Each list is consumed.
+// references of the series found, in ascending order. Each list is consumed. What is returned takes no more than 4 times
+// [Plan.Most] bytes, and half as much besides while it is made where several groups are joined.
 func (p *Plan) Evaluate(ctx context.Context, lists []index.Postings) ([]uint32, error) {
 	if p.Empty {
 		return nil, nil
 	}
 	var add, remove []index.Postings
+	most := p.most(lists)
 	for _, g := range p.Groups {
 		union := index.Merge(ctx, lists[:len(g.Keys)]...)
 		lists = lists[len(g.Keys):]
@@ -36,16 +38,60 @@ func (p *Plan) Evaluate(ctx context.Context, lists []index.Postings) ([]uint32, 
 	if len(remove) > 0 {
 		found = index.Without(found, index.Merge(ctx, remove...))
 	}
-	return Expand(found)
+	if len(p.Groups) == 1 {
+		return Expand(found, most, nil) // a series has one value of a label: lists of one group have none in common
+	}
+	// How few groups have in common is not known.
+	return Expand(found, min(most, firstRefs), func(have int) (int, error) { return max(have+1, min(2*have, most)), nil })
 }
 
-// Expand returns all that is left in p.
-func Expand(p index.Postings) ([]uint32, error) {
-	var out []uint32
+// firstRefs is for how many references there is room at first where their number is not known.
+const firstRefs = 1024
+
+// most is how many series the plan finds at most, by the length of the lists.
+func (p *Plan) most(lists []index.Postings) int {
+	least := -1
+	for _, g := range p.Groups {
+		own := lists[:len(g.Keys)]
+		lists = lists[len(g.Keys):]
+		if g.Remove {
+			continue
+		}
+		n := 0
+		for i, l := range own {
+			if sized, ok := l.(interface{ Len() int }); ok {
+				n += sized.Len()
+			} else {
+				n += g.Keys[i].most()
+			}
+		}
+		if least < 0 || n < least {
+			least = n
+		}
+	}
+	return max(least, 0)
+}
+
+// Expand returns all that is left in p. It makes room for size references at first; more is asked, where it is not nil, for how
+// many there should be room when there was room for have: it reserves the memory, or ends Expand with its error. Nil doubles.
+func Expand(p index.Postings, size int, more func(have int) (int, error)) ([]uint32, error) {
+	out := make([]uint32, 0, size)
 	for p.Next() {
 		ref := p.At()
 		if ref > 1<<32-1 {
 			return nil, fmt.Errorf("%w: reference %d", ErrCorrupt, ref)
+		}
+		if len(out) == cap(out) {
+			next := max(2*cap(out), 16)
+			if more != nil {
+				var err error
+				if next, err = more(cap(out)); err != nil {
+					return nil, err
+				}
+			}
+			grown := make([]uint32, len(out), max(next, len(out)+1))
+			copy(grown, out)
+			out = grown
 		}
 		out = append(out, uint32(ref))
 	}

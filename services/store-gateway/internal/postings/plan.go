@@ -26,6 +26,9 @@ type Key struct {
 	Range indexheader.Range
 }
 
+// most is how many references the list has at most: length, count and checksum are of the same size as a reference.
+func (k *Key) most() int { return max(int((k.Range.End-k.Range.Start)/4), 0) }
+
 // Group is what one matcher asks for.
 type Group struct {
 	// Matcher is where the group comes from; nil for the group of all series.
@@ -78,6 +81,27 @@ type Cost struct {
 func (p *Plan) Bytes() (n int64) {
 	for _, g := range p.Groups {
 		n += g.Bytes
+	}
+	return n
+}
+
+// Most is how many series the plan finds at most, by the size of the lists.
+func (p *Plan) Most() int {
+	least := int64(-1)
+	for _, g := range p.Groups {
+		if !g.Remove && (least < 0 || g.Bytes < least) {
+			least = g.Bytes
+		}
+	}
+	return int(max(least, 0) / 4)
+}
+
+// Longest is how many references the longest list has at most.
+func (p *Plan) Longest() (n int) {
+	for _, g := range p.Groups {
+		for i := range g.Keys {
+			n = max(n, g.Keys[i].most())
+		}
 	}
 	return n
 }

@@ -3,6 +3,7 @@ package postings_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -245,7 +246,67 @@ func FuzzCheck(f *testing.F) {
 			require.ErrorIs(t, err, postings.ErrCorrupt)
 			return
 		}
-		_, err = postings.Expand(postings.NewList(content))
+		_, err = postings.Expand(postings.NewList(content), 0, nil)
 		require.NoError(t, err)
 	})
+}
+
+func TestWhatIsFoundTakesNoMoreThanThePlanSays(t *testing.T) {
+	t.Parallel()
+	var series []labels.Labels
+	for i := range 5000 {
+		series = append(series, labels.FromStrings("a", fmt.Sprint("v", i%7), "b", fmt.Sprint("w", i%3)))
+	}
+	ix := newFakeIndex(series...)
+	for name, tc := range map[string]struct {
+		ms    []*labels.Matcher
+		exact bool
+	}{
+		"one matcher":         {[]*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "a", "v[0-5]")}, true},
+		"two matchers":        {[]*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "a", "v.+"), labels.MustNewMatcher(labels.MatchEqual, "b", "w1")}, false},
+		"all but some":        {[]*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, "a", "v1")}, false},
+		"few in common":       {[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "v1"), labels.MustNewMatcher(labels.MatchEqual, "b", "w1")}, false},
+		"one matcher, no one": {[]*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "a", "x")}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			plan, err := postings.NewPlan(ix, tc.ms, postings.Cost{})
+			require.NoError(t, err)
+			var lists []index.Postings
+			for _, k := range plan.Keys() {
+				content, err := postings.Check(ix.encoded(k.Label))
+				require.NoError(t, err)
+				lists = append(lists, postings.NewList(content))
+			}
+			refs, err := plan.Evaluate(t.Context(), lists)
+			require.NoError(t, err)
+			require.LessOrEqual(t, cap(refs), plan.Most())
+			if tc.exact {
+				require.Equal(t, len(refs), cap(refs))
+			}
+		})
+	}
+}
+
+func TestExpandEndsWhereThereIsNoRoom(t *testing.T) {
+	t.Parallel()
+	full := errors.New("full")
+	list := func() index.Postings {
+		content := binary.BigEndian.AppendUint32(nil, 100)
+		for i := range uint32(100) {
+			content = binary.BigEndian.AppendUint32(content, i+1)
+		}
+		return postings.NewList(content)
+	}
+	refs, err := postings.Expand(list(), 100, func(int) (int, error) { return 0, full })
+	require.NoError(t, err)
+	require.Len(t, refs, 100)
+	_, err = postings.Expand(list(), 99, func(have int) (int, error) {
+		require.Equal(t, 99, have)
+		return 0, full
+	})
+	require.ErrorIs(t, err, full)
+	refs, err = postings.Expand(list(), 0, nil)
+	require.NoError(t, err)
+	require.Len(t, refs, 100)
 }

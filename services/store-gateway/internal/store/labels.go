@@ -154,7 +154,7 @@ func (r *labelRequest) askAll(ctx context.Context, v *view) error {
 			r.blocks = append(r.blocks, b)
 			q := &blockread.Query{
 				Matchers: p.matchers, MinTime: r.mint, MaxTime: r.maxt, Without: r.without,
-				Tenant: r.tenant, Memory: memory, Limits: limits, Stats: &r.stats,
+				SkipChunks: true, Tenant: r.tenant, Memory: memory, Limits: limits, Stats: &r.stats,
 			}
 			g.Go(func() error {
 				list, err := r.ask(gctx, b, q)

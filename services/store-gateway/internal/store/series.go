@@ -136,23 +136,20 @@ func (r *seriesRequest) admitted(ctx context.Context, queries []*blockread.Query
 		return err
 	}
 	defer release()
-	exit, err := r.s.enter(ctx, r.turn)
-	if err != nil {
-		return err
-	}
-	defer exit()
+	defer r.s.watch(r.turn)()
 	memory.Admit(len(queries), func(ctx context.Context, bytes, total int64) error {
-		r.turn.aside() // there are further look-ups to be done
 		answers := smallAnswers
-		if !r.s.budget.IsSmall(max(bytes, total)) {
+		if !r.s.budget.IsSmall(bytes) || !memory.SmallAnswer(total) {
 			answers = largeAnswers
-			memory.MarkLarge()
+			if err := memory.MarkLarge(bytes); err != nil {
+				return blame(err, len(queries))
+			}
 		}
 		// First the memory: whoever is behind the gate can always go on, and so makes room for those before it.
 		if err := memory.Grow(ctx, bytes); err != nil {
 			return blame(err, len(queries))
 		}
-		return r.s.pass(ctx, r.turn, answers)
+		return r.s.begin(ctx, r.turn, answers)
 	})
 	for _, q := range queries {
 		q.Memory = memory
@@ -173,15 +170,19 @@ func blame(err error, blocks int) error {
 
 // reserve admits a request that needs so many bytes to begin. Everything it holds in the end goes back with release.
 func (s *Store) reserve(ctx context.Context, bytes int64, ms []*labels.Matcher) (m *blockread.Memory, release func(), err error) {
-	if res := turnOf(ctx).res; res != nil {
-		// Whoever made the reservation releases it.
-		return blockread.NewMemory(s.budget, res), func() {}, res.Grow(ctx, bytes)
+	res := turnOf(ctx).res
+	if res != nil {
+		release = func() {} // whoever made the reservation releases it
+		err = res.Grow(ctx, bytes)
+	} else if res, err = s.budget.Acquire(ctx, bytes, storeapi.FormatMatchers(ms)); err == nil {
+		release = res.Release
 	}
-	res, err := s.budget.Acquire(ctx, bytes, storeapi.FormatMatchers(ms))
 	if err != nil {
 		return nil, nil, err
 	}
-	return blockread.NewMemory(s.budget, res), res.Release, nil
+	m = blockread.NewMemory(s.budget, res)
+	m.OnLookUp(s.lookUp)
+	return m, release, nil
 }
 
 // refused counts requests that did not fit the memory.

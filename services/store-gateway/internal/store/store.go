@@ -26,8 +26,8 @@ type Config struct {
 	// MinTime and MaxTime bound what is served, Unix milliseconds; nil is no bound. They are
 	// asked for each request because they may move with the clock.
 	MinTime, MaxTime func() int64
-	// Concurrency is how many Series requests are answered at once; 0 is any number. Requests that look for their series, and
-	// those that found few, have a lane of this width each, so that they need not wait for large ones.
+	// Concurrency is how many large Series requests are answered at once; 0 is any number. Small ones, and look-ups of few series,
+	// have a lane of this width each, so that they need not wait for large ones.
 	Concurrency int
 	// RequestBytes is how many bytes of chunks one request holds, about, where memory is not short.
 	RequestBytes int64
@@ -47,6 +47,7 @@ type Store struct {
 	logger  *zap.Logger
 	metrics *metrics
 	lanes   [numLanes]*gate.Gate
+	widths  [numLanes]int // of the lanes; 0 is any number
 	budget  *budget.Budget
 	turns   turns
 	view    atomic.Pointer[view]
@@ -66,10 +67,15 @@ type view struct {
 // New returns a store without blocks that is not ready. mem bounds what all requests hold; nil does not. reg may be nil.
 func New(cfg Config, mem *budget.Budget, logger *zap.Logger, reg prometheus.Registerer) *Store {
 	s := &Store{cfg: cfg, logger: logger, budget: mem, turns: turns{all: map[*turn]struct{}{}}, metrics: newMetrics(reg)}
-	s.lanes = [numLanes]*gate.Gate{
-		lookUps:      gate.NewFactory(nil, "lookups", cfg.Concurrency).New(),
-		largeAnswers: gate.NewFactory(reg, "thanos_bucket_store_series_gate_queries", cfg.Concurrency).New(),
-		smallAnswers: gate.NewFactory(nil, "small", cfg.Concurrency).New(),
+	s.widths = [numLanes]int{
+		largeLookUps: largeLookUpsAtOnce, smallLookUps: cfg.Concurrency, largeAnswers: cfg.Concurrency, smallAnswers: cfg.Concurrency,
+	}
+	for l, width := range s.widths {
+		var shown prometheus.Registerer // metrics are for the gate that there always was
+		if lane(l) == largeAnswers {
+			shown = reg
+		}
+		s.lanes[l] = gate.NewFactory(shown, "thanos_bucket_store_series_gate_queries", width).New()
 	}
 	s.view.Store(&view{})
 	return s

@@ -21,17 +21,26 @@ const (
 	// stepAside is how long a client may keep a request from going on before another one takes its place among those that
 	// are worked on.
 	stepAside = time.Second
+	// maxLineUp is how long a request waits at a gate before it is refused.
+	maxLineUp = 10 * time.Second
+	// largeLookUpsAtOnce bounds look-ups of many series, which hold the most memory for the shortest time.
+	largeLookUpsAtOnce = 8
 )
 
 // lane is a gate that requests go through.
 type lane int
 
 const (
-	lookUps      lane = iota // looking for series
+	largeLookUps lane = iota // looking for many series in one block
+	smallLookUps             // or few
 	largeAnswers             // reading and sending many
 	smallAnswers             // or few
 	numLanes
 )
+
+func (l lane) String() string {
+	return [...]string{"look-ups of many series", "look-ups of few series", "large answers", "small answers"}[l]
+}
 
 // turn is one Series request on its way through the gate and to its client.
 type turn struct {
@@ -129,11 +138,8 @@ func (s *turnStream) RecvMsg(m any) error {
 // Context has the turn in it.
 func (s *turnStream) Context() context.Context { return s.ctx }
 
-// enter waits for the first gate; the request is watched until exit is called.
-func (s *Store) enter(ctx context.Context, t *turn) (exit func(), err error) {
-	if err := s.pass(ctx, t, lookUps); err != nil {
-		return nil, err
-	}
+// watch has the request watched until exit is called.
+func (s *Store) watch(t *turn) (exit func()) {
 	s.turns.mu.Lock()
 	s.turns.all[t] = struct{}{}
 	s.turns.mu.Unlock()
@@ -142,10 +148,45 @@ func (s *Store) enter(ctx context.Context, t *turn) (exit func(), err error) {
 		delete(s.turns.all, t)
 		s.turns.mu.Unlock()
 		t.aside()
-	}, nil
+	}
 }
 
-// pass goes through a gate, having left the one before.
+// lookUp waits for the turn of a look-up in one block.
+func (s *Store) lookUp(ctx context.Context, large bool) (leave func(), err error) {
+	if large {
+		return s.lineUp(ctx, largeLookUps)
+	}
+	return s.lineUp(ctx, smallLookUps)
+}
+
+// begin goes through the gate of answers.
+func (s *Store) begin(ctx context.Context, t *turn, l lane) error {
+	leave, err := s.lineUp(ctx, l)
+	if err != nil {
+		return err
+	}
+	t.inside(l, leave)
+	return nil
+}
+
+// lineUp goes through a gate, or refuses after some time.
+func (s *Store) lineUp(ctx context.Context, l lane) (leave func(), err error) {
+	most := maxLineUp
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)/8*7) // there is time left to say so
+	}
+	wait, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	s.turns.waiting.Add(1)
+	leave, err = s.lanes[l].Enter(wait)
+	s.turns.waiting.Add(-1)
+	if err != nil && ctx.Err() == nil {
+		return nil, storeapi.Limitf("no place was free for %s: %d %s are worked on at once", most.Round(time.Millisecond), s.widths[l], l)
+	}
+	return leave, err
+}
+
+// pass goes through a gate that the request has been through before, however long it takes: its client has a part of the answer.
 func (s *Store) pass(ctx context.Context, t *turn, l lane) error {
 	s.turns.waiting.Add(1)
 	leave, err := s.lanes[l].Enter(ctx)
@@ -153,10 +194,15 @@ func (s *Store) pass(ctx context.Context, t *turn, l lane) error {
 	if err != nil {
 		return err
 	}
+	t.inside(l, leave)
+	return nil
+}
+
+// inside says that the request has a place, and how it is given up.
+func (t *turn) inside(l lane, leave func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lane, t.leave = l, leave
-	return nil
 }
 
 // send hands something to the client. When the request was put aside meanwhile it goes through the gate again.

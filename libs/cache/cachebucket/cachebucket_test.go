@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -216,24 +217,26 @@ func TestWrongValuesInTheCacheAreMisses(t *testing.T) {
 
 func TestConcurrentMissesAreReadOnce(t *testing.T) {
 	t.Parallel()
-	object := content(1_000_000)
-	b, mem := setup(t, cache.NewMemory(16<<20, 0), map[string][]byte{chunks: object})
-	_, err := b.Attributes(t.Context(), chunks)
-	require.NoError(t, err)
-	mem.gate = make(chan struct{})
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			got, err := readRange(t.Context(), b, 5, 500_000)
-			if err != nil || !bytes.Equal(got, object[5:500_005]) {
-				t.Errorf("%d bytes, %v", len(got), err)
-			}
-		})
-	}
-	require.Eventually(t, func() bool { return mem.requests("range") > 0 }, 10*time.Second, time.Millisecond)
-	close(mem.gate)
-	wg.Wait()
-	require.Equal(t, 1, mem.requests("range"))
+	synctest.Test(t, func(t *testing.T) {
+		object := content(1_000_000)
+		b, mem := setup(t, cache.NewMemory(16<<20, 0), map[string][]byte{chunks: object})
+		_, err := b.Attributes(t.Context(), chunks)
+		require.NoError(t, err)
+		mem.gate = make(chan struct{})
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				got, err := readRange(t.Context(), b, 5, 500_000)
+				if err != nil || !bytes.Equal(got, object[5:500_005]) {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			})
+		}
+		synctest.Wait() // one reads, and all others wait for it
+		close(mem.gate)
+		wg.Wait()
+		require.Equal(t, 1, mem.requests("range"))
+	})
 }
 
 func TestMissesAreJoinedIntoFewRequests(t *testing.T) {

@@ -118,6 +118,53 @@ func TestTheProgramLooksAfterABucket(t *testing.T) {
 	require.Contains(t, missing.notes, "--objstore.config")
 }
 
+// What can be repaired is, with a copy kept, and nothing else is touched; what cannot be read is named, and the rest is shown and counted.
+func TestTheProgramShowsCountsAndRepairsABucketWithFaults(t *testing.T) {
+	t.Parallel()
+	path := binary(t)
+	dir, backup := blocktest.RecordedAfter(t), filepath.Join(t.TempDir(), "backup")
+	config, backupConfig := "--objstore.config-file="+configOf(t, dir), "--objstore-backup.config-file="+configOf(t, backup)
+	ids := strings.Fields(run(t, path, "bucket", "ls", config).out)
+
+	// Two faults: an index that is cut off, and a copy of another block.
+	broken, original, twin := ids[0], ids[1], blocktest.ID(time.Now(), 7).String() // the older one is kept
+	require.NoError(t, os.Truncate(filepath.Join(dir, broken, block.IndexFilename), 200))
+	require.NoError(t, os.CopyFS(filepath.Join(dir, twin), os.DirFS(filepath.Join(dir, original))))
+	meta, err := os.ReadFile(filepath.Join(dir, twin, block.MetaFilename))
+	require.NoError(t, err)
+	meta = bytes.Replace(meta, []byte(original), []byte(twin), 1)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, twin, block.MetaFilename), meta, 0o644))
+
+	shown := run(t, path, "bucket", "inspect", "--output=tsv", config)
+	require.Zero(t, shown.exit, shown.notes)
+	for _, id := range append(ids, twin) {
+		require.Contains(t, shown.out, id)
+	}
+	counted := run(t, path, "bucket", "analyze", config)
+	require.Equal(t, 1, counted.exit)
+	require.Contains(t, counted.notes, broken)
+	require.Contains(t, counted.out, "http_requests_total")
+
+	would := run(t, path, "bucket", "repair", "--dry-run", config, backupConfig)
+	require.Contains(t, would.out, twin)
+	require.DirExists(t, filepath.Join(dir, twin))
+	require.NoDirExists(t, backup)
+
+	none := run(t, path, "bucket", "repair", config)
+	require.Equal(t, 1, none.exit)
+	require.Contains(t, none.notes, "--objstore-backup.config")
+	done := run(t, path, "bucket", "repair", "--output=json", "--exit-code", config, backupConfig)
+	require.Equal(t, 1, done.exit, "an index that is cut off is beyond repair: %s", done.notes)
+	require.Equal(t, []string{"duplicated_compaction " + twin, "index_known_issues " + broken}, findings(t, done.out))
+	require.NoDirExists(t, filepath.Join(dir, twin))
+	for _, id := range ids {
+		require.DirExists(t, filepath.Join(dir, id))
+	}
+	require.FileExists(t, filepath.Join(backup, twin, block.MetaFilename))
+	again := run(t, path, "bucket", "repair", "--output=json", config, backupConfig)
+	require.Equal(t, []string{"index_known_issues " + broken}, findings(t, again.out))
+}
+
 func findings(t *testing.T, out string) []string {
 	t.Helper()
 	var keys []string
@@ -133,7 +180,7 @@ func findings(t *testing.T, out string) []string {
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	t.Parallel()
 	for _, words := range []string{
-		"bucket ls", "bucket inspect", "bucket mark", "bucket verify", "bucket replicate", "bucket cleanup", "bucket retention", "bucket upload-blocks", "bucket downsample", "bucket rewrite", "check rules",
+		"bucket ls", "bucket inspect", "bucket mark", "bucket verify", "bucket repair", "bucket replicate", "bucket cleanup", "bucket retention", "bucket upload-blocks", "bucket downsample", "bucket rewrite", "check rules",
 	} {
 		for _, prefix := range []string{"", "tools "} {
 			if prefix != "" && words == "check rules" {

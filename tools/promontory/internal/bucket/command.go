@@ -39,7 +39,8 @@ func NewCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	group.AddCommand(
-		newLs(), newInspect(), newMark(), newVerify(), newReplicate(), newDownsample(), newCleanup(), newRetention(), newUpload(), newRewrite(), newAnalyze(), newWeb(findWeb),
+		newLs(), newInspect(), newMark(), newVerify(), newRepair(), newReplicate(), newDownsample(), newCleanup(), newRetention(), newUpload(), newRewrite(),
+		newAnalyze(), newWeb(findWeb),
 	)
 	return group
 }

@@ -82,6 +82,19 @@ func newVerify() *cobra.Command {
 	}.cobra()
 }
 
+// newRepair is verify --repair of all that can be repaired.
+func newRepair() *cobra.Command {
+	c := &verifyConfig{repair: true, issues: []string{issueIndex, issueDuplicates}, output: formatTable, concurrency: 4}
+	return command{
+		name: "repair", short: "Repair the blocks that are wrong",
+		long: `Does what "bucket verify --repair" does, and looks for all that can be repaired: blocks with repeated or outside
+chunks are written anew, exact copies of blocks are removed. What is replaced is copied into the backup bucket before.`,
+		example: `  promontory bucket repair --objstore-backup.config-file=backup.yaml --dry-run --objstore.config-file=bucket.yaml
+  promontory bucket repair --objstore-backup.config-file=backup.yaml --delete-delay=48h --objstore.config-file=bucket.yaml`,
+		settings: c, run: func(ctx context.Context, e *env) error { return runVerify(ctx, e, c) },
+	}.cobra()
+}
+
 func (c *verifyConfig) wants(issue string) bool { return slices.Contains(c.issues, issue) }
 
 // checked is what verify learned, block by block.

@@ -4,4 +4,6 @@
 // server is asked directly; we are asked by way of its sidecar, of a store gateway, and of a pair of identical replicas, with
 // both engines, and with a query frontend that splits, divides and caches. Answers are equal when they have the same series with the
 // same values to nine digits, or fail with the same kind of error.
+//
+// Broken buckets are another corpus: package run of the compactor breaks blocks made by libs/block/blocktest.
 package corpus

@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,6 +88,26 @@ func has(help, flag string) bool {
 	return regexp.MustCompile(`(^|[\s,\[])` + regexp.QuoteMeta(flag) + `($|[\s=\],])`).MatchString(help)
 }
 
+// available matches a line of a list of commands, with the command's name.
+var available = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) {2,}`)
+
+// below is the help of all commands below the one that words name.
+func (h *helps) below(t *testing.T, name string, words ...string) string {
+	t.Helper()
+	help := h.of(t, name, words...)
+	_, list, ok := strings.Cut(help, "Available Commands:")
+	if !ok {
+		return help
+	}
+	list, _, _ = strings.Cut(list, "\n\n")
+	var all strings.Builder
+	all.WriteString(help)
+	for _, command := range available.FindAllStringSubmatch(list, -1) {
+		all.WriteString(h.below(t, name, append(slices.Clone(words), command[1])...))
+	}
+	return all.String()
+}
+
 var word = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
 func TestEveryCommandOfTheDocsIsTakenByItsProgram(t *testing.T) {
@@ -132,9 +153,7 @@ func TestEveryFlagThatTheDocsNameExists(t *testing.T) {
 	for _, name := range append([]string{"prometheus"}, ownPrograms...) {
 		all.WriteString(h.of(t, name))
 	}
-	for _, words := range [][]string{{"bucket", "mark"}, {"bucket", "verify"}, {"up"}, {"query"}} {
-		all.WriteString(h.of(t, "promontory", words...))
-	}
+	all.WriteString(h.below(t, "promontory"))
 	all.WriteString(h.of(t, "querier", "query-frontend"))
 	for _, page := range operatorsPages(t) {
 		for _, flag := range page.LoneFlags() {

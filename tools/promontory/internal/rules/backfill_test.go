@@ -336,7 +336,11 @@ func TestAnIncompleteAnswerEndsTheRun(t *testing.T) {
 		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"matrix","result":[]},"warnings":["no answer from 10.0.0.1:10901"]}`)
 	}))
 	defer s.Close()
-	args := []string{"--rule-file=" + writeRules(t), "--start=-5h", "--end=-4h", "--query=" + s.URL}
+	// Within two even hours, so that all rules are due in the first window, whatever the time is now.
+	from := time.Now().Add(-30 * time.Hour).Truncate(2 * time.Hour).Add(10 * time.Minute)
+	args := []string{
+		"--rule-file=" + writeRules(t), "--start=" + from.Format(time.RFC3339), "--end=" + from.Add(time.Hour).Format(time.RFC3339), "--query=" + s.URL,
+	}
 	_, _, err := runBackfill(t, append(args, "--output="+t.TempDir())...)
 	require.ErrorContains(t, err, "not complete: no answer from 10.0.0.1:10901")
 	require.ErrorContains(t, err, "rule b/")

@@ -26,6 +26,7 @@ import (
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/logging"
 	"github.com/promontory-io/promontory/libs/service/tracing"
+	"github.com/promontory-io/promontory/tools/promontory/internal/cli"
 )
 
 const component = "bucket"
@@ -133,18 +134,14 @@ func (c command) cobra() *cobra.Command {
 	// Progress and the summary say what matters to who sits there; logs are for what is amiss.
 	cmd := &cobra.Command{
 		Use: c.name + " [flags]", Short: c.short, Long: c.long, Example: c.example,
-		Args: cobra.NoArgs, Version: version.Print("promontory"),
-		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
+		Args: cobra.NoArgs,
 	}
-	cmd.SetVersionTemplate("{{.Version}}\n")
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	c.settings.BindFlags(fs)
-	shared.bindFlags(fs)
-	cmd.InitDefaultHelpFlag()
-	cmd.InitDefaultVersionFlag()
-	help := bindLongHelp(fs)
-	flags.AddNegations(fs)
+	var help *bool
+	fs := cli.SetUp(cmd, func(fs *pflag.FlagSet) {
+		c.settings.BindFlags(fs)
+		shared.bindFlags(fs)
+		help = bindLongHelp(fs)
+	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *help {
 			return cmd.Help()

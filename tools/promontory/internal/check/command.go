@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -15,6 +14,7 @@ import (
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/logging"
 	"github.com/promontory-io/promontory/tools/promontory/internal/check/unittest"
+	"github.com/promontory-io/promontory/tools/promontory/internal/cli"
 )
 
 // NewCommand returns `check` with all its subcommands.
@@ -53,21 +53,15 @@ a pattern that matches no file, a flag that does not exist.`,
 		Example: `  promontory check rules rules/*.yaml
   promontory check rules --rules='rules/*.yaml' --rules=more.yaml --lint-fatal
   promontory check rules --test=tests/*.yaml`,
-		Version:      version.Print("promontory"),
-		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
 	}
-	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return unusable{err} })
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	flags.Strings(fs, &c.patterns, "rules", "Rule files, as a path or a pattern such as 'rules/*.yaml'; repeat for several.")
-	flags.Strings(fs, &c.tests, "test", "Unit tests of rules, as a path or a pattern; repeat for several.")
-	flags.Bool(fs, &c.lintFatal, "lint-fatal", "Let rules that look like duplicates fail the check.")
-	flags.Enums(fs, &c.features, "enable-feature", "Feature that the ruler has switched on too.", featureExperimentalFunctions)
-	bindAccepted(fs)
-	cmd.InitDefaultHelpFlag()
-	cmd.InitDefaultVersionFlag()
-	flags.AddNegations(fs)
+	fs := cli.SetUp(cmd, func(fs *pflag.FlagSet) {
+		flags.Strings(fs, &c.patterns, "rules", "Rule files, as a path or a pattern such as 'rules/*.yaml'; repeat for several.")
+		flags.Strings(fs, &c.tests, "test", "Unit tests of rules, as a path or a pattern; repeat for several.")
+		flags.Bool(fs, &c.lintFatal, "lint-fatal", "Let rules that look like duplicates fail the check.")
+		flags.Enums(fs, &c.features, "enable-feature", "Feature that the ruler has switched on too.", featureExperimentalFunctions)
+		bindAccepted(fs)
+	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := flags.Check(fs); err != nil {
 			return unusable{err}

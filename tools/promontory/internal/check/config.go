@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 
 	"github.com/promontory-io/promontory/libs/block/fetch"
@@ -28,6 +28,7 @@ import (
 	"github.com/promontory-io/promontory/libs/service/requestlog"
 	"github.com/promontory-io/promontory/libs/service/tracing"
 	"github.com/promontory-io/promontory/tools/promontory/internal/bucket"
+	"github.com/promontory-io/promontory/tools/promontory/internal/cli"
 )
 
 // configParser reads a configuration file as the services do; its error names the file and, where there is one, the line.
@@ -137,18 +138,14 @@ The exit status is 0 when all is well, 1 when a file is wrong, and 2 when a chec
 		Example: `  promontory check config --objstore=bucket.yaml --index-cache=index-cache.yaml
   promontory check config --relabel='relabel/*.yaml' --endpoints=endpoints.yaml
   promontory check config --hashrings=hashrings.json --limits=limits.yaml --tracing=tracing.yaml --web=web.yaml`,
-		Args: cobra.NoArgs, Version: version.Print("promontory"),
-		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
+		Args: cobra.NoArgs,
 	}
-	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return unusable{err} })
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	for i, p := range parsers {
-		flags.Strings(fs, &patterns[i], p.flag, p.usage+" A path or a pattern; repeat for several.")
-	}
-	cmd.InitDefaultHelpFlag()
-	cmd.InitDefaultVersionFlag()
+	fs := cli.SetUp(cmd, func(fs *pflag.FlagSet) {
+		for i, p := range parsers {
+			flags.Strings(fs, &patterns[i], p.flag, p.usage+" A path or a pattern; repeat for several.")
+		}
+	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := flags.Check(fs); err != nil {
 			return unusable{err}
@@ -210,19 +207,14 @@ func newBucket() *cobra.Command {
 What is in the blocks is for promontory bucket verify.`,
 		Example: `  promontory check bucket --objstore.config-file=bucket.yaml
   promontory check bucket --objstore.config-file=bucket.yaml --write`,
-		Args: cobra.NoArgs, Version: version.Print("promontory"),
-		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
+		Args: cobra.NoArgs,
 	}
-	cmd.SetVersionTemplate("{{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return unusable{err} })
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	flags.BindContent(fs, &c.bucket, "objstore.config", "YAML that describes the bucket.", flags.Required())
-	flags.Bool(fs, &c.write, "write", "Write, read and delete an object too.")
-	flags.Duration(fs, &c.timeout, "timeout", "How long to wait for the bucket.")
-	cmd.InitDefaultHelpFlag()
-	cmd.InitDefaultVersionFlag()
-	flags.AddNegations(fs)
+	fs := cli.SetUp(cmd, func(fs *pflag.FlagSet) {
+		flags.BindContent(fs, &c.bucket, "objstore.config", "YAML that describes the bucket.", flags.Required())
+		flags.Bool(fs, &c.write, "write", "Write, read and delete an object too.")
+		flags.Duration(fs, &c.timeout, "timeout", "How long to wait for the bucket.")
+	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := flags.Check(fs); err != nil {
 			return unusable{err}

@@ -28,6 +28,7 @@ import (
 	"github.com/promontory-io/promontory/libs/objstore"
 	"github.com/promontory-io/promontory/libs/promapi/httpclient"
 	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/tools/promontory/internal/cli"
 )
 
 // Output formats.
@@ -88,16 +89,9 @@ limits, clocks that differ, and deprecated flags. Nothing is changed.`,
 		Example: `  promontory doctor --endpoint=http://querier:10902 --endpoint=http://ruler:10902 --objstore.config-file=bucket.yaml
   promontory doctor --endpoint=http://querier:10902 --service='compactor --wait --retention.resolution-raw=30d' --output=json --exit-code
   promontory doctor --services-file=argument-lists.txt`,
-		Args: cobra.NoArgs, Version: version.Print("promontory"),
-		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
+		Args: cobra.NoArgs,
 	}
-	cmd.SetVersionTemplate("{{.Version}}\n")
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	c.bindFlags(fs)
-	cmd.InitDefaultHelpFlag()
-	cmd.InitDefaultVersionFlag()
-	flags.AddNegations(fs)
+	fs := cli.SetUp(cmd, c.bindFlags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := errors.Join(flags.Check(fs), c.validate()); err != nil {
 			return err

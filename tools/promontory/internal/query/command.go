@@ -20,6 +20,7 @@ import (
 	"github.com/promontory-io/promontory/libs/promapi/httpclient"
 	"github.com/promontory-io/promontory/libs/promapi/promclient"
 	"github.com/promontory-io/promontory/libs/service/flags"
+	"github.com/promontory-io/promontory/tools/promontory/internal/cli"
 )
 
 // config is all that can be said to a query.
@@ -98,16 +99,9 @@ Warnings, such as the names of stores that did not answer, go to standard error.
   promontory query --query=http://querier:10902 --start=-6h 'sum by (job) (rate(http_requests_total[5m]))'
   promontory query --query=http://querier:10902 --start=2026-01-01T00:00:00Z --end=2026-02-01T00:00:00Z --step=1h --output=tsv up
   promontory query --query=http://querier:10902 --no-dedup --fail-on-warning --output=json 'up == 0'`,
-		Args: cobra.ExactArgs(1), Version: version.Print("promontory"),
-		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
+		Args: cobra.ExactArgs(1),
 	}
-	cmd.SetVersionTemplate("{{.Version}}\n")
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	c.bindFlags(fs)
-	cmd.InitDefaultHelpFlag()
-	cmd.InitDefaultVersionFlag()
-	flags.AddNegations(fs)
+	fs := cli.SetUp(cmd, c.bindFlags)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := errors.Join(flags.Check(fs), c.validate()); err != nil {
 			return err

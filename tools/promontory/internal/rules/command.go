@@ -23,6 +23,7 @@ import (
 	"github.com/promontory-io/promontory/libs/promapi/promclient"
 	"github.com/promontory-io/promontory/libs/service/flags"
 	"github.com/promontory-io/promontory/libs/service/logging"
+	"github.com/promontory-io/promontory/tools/promontory/internal/cli"
 )
 
 // NewCommand returns `rules` with its subcommands.
@@ -129,16 +130,9 @@ killed at any time and goes on with the same arguments.`,
 		Example: `  promontory rules backfill --ruler=http://ruler:10902 --query=http://querier:10902 --objstore.config-file=bucket.yaml
   promontory rules backfill --rule-file=/etc/rules/new.yaml --start=-90d --query=http://querier:10902 \
     --label='cluster="eu1"' --label='rule_replica="backfill"' --objstore.config-file=bucket.yaml --dry-run`,
-		Args: cobra.NoArgs, Version: version.Print("promontory"),
-		SilenceUsage: true, SilenceErrors: true, DisableAutoGenTag: true,
+		Args: cobra.NoArgs,
 	}
-	cmd.SetVersionTemplate("{{.Version}}\n")
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	c.bindFlags(fs)
-	cmd.InitDefaultHelpFlag()
-	cmd.InitDefaultVersionFlag()
-	flags.AddNegations(fs)
+	fs := cli.SetUp(cmd, c.bindFlags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := errors.Join(flags.Check(fs), c.validate()); err != nil {
 			return err

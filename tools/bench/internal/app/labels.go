@@ -62,21 +62,15 @@ func (c *labelsConfig) bucket() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("folder: %w", err)
 	}
-	bucket, done := filepath.Join(dir, "bucket"), filepath.Join(dir, "done")
-	if _, err := os.Stat(done); err == nil {
-		return bucket, nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return "", fmt.Errorf("clear %s: %w", dir, err)
-	}
-	// Chunks are not looked at: one sample in each.
-	if _, err := blocks.Write(bucket, blocks.Spec{
-		ID: blocks.ID(0), MinTime: minTime, Series: c.series, Metrics: c.metrics, Chunks: 1, Samples: 1, Step: 7_200_000,
-		External: map[string]string{"cluster": "eu1"},
-	}); err != nil {
-		return "", err
-	}
-	return bucket, os.WriteFile(done, nil, 0o644)
+	bucket := filepath.Join(dir, "bucket")
+	return bucket, once(dir, func() error {
+		// Chunks are not looked at: one sample in each.
+		_, err := blocks.Write(bucket, blocks.Spec{
+			ID: blocks.ID(0), MinTime: minTime, Series: c.series, Metrics: c.metrics, Chunks: 1, Samples: 1, Step: 7_200_000,
+			External: map[string]string{"cluster": "eu1"},
+		})
+		return err
+	})
 }
 
 func (c *labelsConfig) run(ctx context.Context, out io.Writer) (err error) {

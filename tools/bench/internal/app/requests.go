@@ -47,22 +47,18 @@ func (c *requestsConfig) generate() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("folder: %w", err)
 	}
-	served, done := filepath.Join(dir, "s3"), filepath.Join(dir, "done")
-	if _, err := os.Stat(done); err == nil {
-		return served, nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return "", fmt.Errorf("clear %s: %w", dir, err)
-	}
-	for i := range c.blocks {
-		if _, err := blocks.Write(filepath.Join(served, s3Bucket), blocks.Spec{
-			ID: blocks.ID(i), MinTime: minTime + int64(i)*7_200_000, Series: c.series, Metrics: c.metrics, Chunks: 4, Samples: 120, Step: 15_000,
-			External: map[string]string{"cluster": "eu1"},
-		}); err != nil {
-			return "", err
+	served := filepath.Join(dir, "s3")
+	return served, once(dir, func() error {
+		for i := range c.blocks {
+			if _, err := blocks.Write(filepath.Join(served, s3Bucket), blocks.Spec{
+				ID: blocks.ID(i), MinTime: minTime + int64(i)*7_200_000, Series: c.series, Metrics: c.metrics, Chunks: 4, Samples: 120, Step: 15_000,
+				External: map[string]string{"cluster": "eu1"},
+			}); err != nil {
+				return err
+			}
 		}
-	}
-	return served, os.WriteFile(done, nil, 0o644)
+		return nil
+	})
 }
 
 func (c *requestsConfig) run(ctx context.Context, out io.Writer) (err error) {

@@ -49,27 +49,20 @@ func newSeriesCommand(common *Config) *cobra.Command {
 const minTime int64 = 1_763_632_800_000
 
 // generate makes the blocks unless they are there.
-func (c *seriesConfig) generate() (dir string, err error) {
-	dir = filepath.Join(c.Dir, fmt.Sprintf("series-%d-%d-%d-%d", c.series, c.blocks, c.chunks, c.samples))
-	done := filepath.Join(dir, "done")
-	if _, err := os.Stat(done); err == nil {
-		return filepath.Join(dir, "bucket"), nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return "", fmt.Errorf("clear %s: %w", dir, err)
-	}
-	var total int64
-	for i := range c.blocks {
-		n, err := blocks.Write(filepath.Join(dir, "bucket"), blocks.Spec{
-			ID: blocks.ID(i), MinTime: minTime, Series: c.series, Chunks: c.chunks, Samples: c.samples,
-			Step: 7_200_000 / int64(c.chunks*c.samples), External: map[string]string{"cluster": "eu1", "replica": fmt.Sprintf("r%d", i)},
-		})
-		if err != nil {
-			return "", err
+func (c *seriesConfig) generate() (string, error) {
+	dir := filepath.Join(c.Dir, fmt.Sprintf("series-%d-%d-%d-%d", c.series, c.blocks, c.chunks, c.samples))
+	bucket := filepath.Join(dir, "bucket")
+	return bucket, once(dir, func() error {
+		for i := range c.blocks {
+			if _, err := blocks.Write(bucket, blocks.Spec{
+				ID: blocks.ID(i), MinTime: minTime, Series: c.series, Chunks: c.chunks, Samples: c.samples,
+				Step: 7_200_000 / int64(c.chunks*c.samples), External: map[string]string{"cluster": "eu1", "replica": fmt.Sprintf("r%d", i)},
+			}); err != nil {
+				return err
+			}
 		}
-		total += n
-	}
-	return filepath.Join(dir, "bucket"), os.WriteFile(done, fmt.Appendf(nil, "%d bytes of chunks\n", total), 0o644)
+		return nil
+	})
 }
 
 func (c *seriesConfig) run(ctx context.Context, cmd *cobra.Command) (err error) {
